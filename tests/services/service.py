@@ -1,0 +1,182 @@
+"""What the services for tests share: a cache of jars, a JDK, free ports, and a process that outlives `up`.
+
+A service is a directory `<dir>/<name>` with its data, its log and its pid; nothing is kept elsewhere
+but the downloads, so `down` can end exactly what `up` began.
+"""
+
+import fcntl
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+CACHE = Path(os.environ.get("HANSARD_CACHE") or Path.home() / ".cache" / "hansard") / "services"
+
+
+class ServiceError(Exception):
+    """A service could not be fetched or did not answer; the text says which, and what to do."""
+
+
+def jars(name, artifacts):
+    """The class path of Maven artifacts with all that they need, from the cache or from Maven.
+
+    The user's own Maven settings say where they come from. `name` carries the version.
+    """
+    return cached(name, lambda target: _copy_dependencies(target, artifacts)) / "*"
+
+
+def cached(name, fetch):
+    """The directory `name` of the cache; `fetch(new_directory)` fills it once, also with two runs at a time."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    target = CACHE / name
+    with open(CACHE / f"{name}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            part = CACHE / f"{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            fetch(part)
+            part.rename(target)
+    return target
+
+
+def retried(command, **options):
+    """Runs a download up to three times, since a registry may refuse once; its output is shown when it fails."""
+    for attempt in range(3):
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+        except FileNotFoundError as missing:
+            raise ServiceError(f"{command[0]} is not installed") from missing
+        if done.returncode == 0:
+            return
+        time.sleep(2 * attempt + 1)
+    raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{done.stdout[-3000:]}")
+
+
+def _copy_dependencies(target, artifacts):
+    needed = ""
+    for artifact in artifacts:
+        group, name, version, *rest = artifact.split(":")
+        kind = f"<type>{rest[0]}</type><classifier>{rest[1]}</classifier>" if rest else ""
+        needed += (
+            f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+            f"<version>{version}</version>{kind}</dependency>"
+        )
+    pom = target.with_suffix(".pom")
+    pom.write_text(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>hansard</groupId><artifactId>services</artifactId>"
+        f"<version>1</version><packaging>pom</packaging><dependencies>{needed}</dependencies></project>",
+        encoding="utf-8",
+    )
+    # An archive is wanted alone; jars are wanted with their own dependencies.
+    alone = all(artifact.count(":") > 2 for artifact in artifacts)
+    retried(
+        ["mvn", "-B", "-q", "-f", pom, "dependency:copy-dependencies"]
+        + [f"-DoutputDirectory={target}", "-DincludeScope=runtime", f"-DexcludeTransitive={str(alone).lower()}"]
+    )
+    pom.unlink()
+
+
+def java(at_least, below=1000):
+    """The path of the oldest installed `java` with at_least <= major version < below."""
+    homes = [os.environ.get("JAVA_HOME")] + sorted(map(str, Path("/usr/lib/jvm").glob("*")))
+    binaries = [Path(home) / "bin" / "java" for home in homes if home] + [Path(shutil.which("java") or "/none")]
+    found = {}
+    for binary in binaries:
+        if binary.is_file():
+            text = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False).stderr
+            major = re.search(r'version "(\d+)', text)
+            if major:
+                found.setdefault(int(major[1]), str(binary))
+    fitting = [version for version in found if at_least <= version < below]
+    if not fitting:
+        limits = f"{at_least} or later" if below == 1000 else f"{at_least} to {below - 1}"
+        raise ServiceError(f"no Java {limits} found (found: {sorted(found) or 'none'}); install one or set JAVA_HOME")
+    return found[min(fitting)]
+
+
+def free_port():
+    """A port nobody listens on, below the range from which the kernel takes ports for outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(15000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
+def start(home, attempt):
+    """Runs `attempt(home)` with an empty directory until its process is ready; new ports at each of three tries.
+
+    `attempt` returns the Launch to wait for.
+    """
+    for last in (False, False, True):
+        stop(home)
+        home.mkdir(parents=True)
+        launch = attempt(home)
+        if launch.ready():
+            return launch.environment
+        tail = "\n".join(launch.log.read_text(errors="replace").splitlines()[-30:])
+        stop(home)
+        if last:
+            raise ServiceError(f"{home.name} did not become ready in {launch.seconds} s; its log ends:\n{tail}")
+
+
+class Launch:
+    """A started process: ready once it answers `greeting`, the smallest request of its protocol, on `port`."""
+
+    def __init__(self, home, command, *, port, greeting, environment, seconds):
+        self.log = home / "log"
+        self.port, self.greeting, self.environment, self.seconds = port, greeting, environment, seconds
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        (home / "pid").write_text(f"{self.process.pid} {_started_at(self.process.pid)}\n")
+
+    def ready(self):
+        """False once the process has ended or its time is over."""
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            if _answers(self.port, self.greeting):
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def stop(home):
+    """Ends the process of a service directory and removes it. Its data is for one run, so nothing is flushed."""
+    try:
+        pid, started_at = (home / "pid").read_text().split()
+    except FileNotFoundError:
+        pid, started_at = "0", "none"
+    # The start time tells our process from a later one under the same number.
+    while _started_at(pid) == started_at:
+        os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.02)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _started_at(pid):
+    """The start time of a process in ticks since boot (field 22 of /proc/PID/stat), or "" once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _answers(port, greeting):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
+            probe.sendall(greeting)
+            return bool(probe.recv(1))
+    except OSError:
+        return False
