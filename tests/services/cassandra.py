@@ -31,7 +31,7 @@ def _launch(home):
     agent = next(classpath.parent.glob("jamm-*.jar"))
     (home / "cassandra.yaml").write_text(_settings(home, cql, storage), encoding="utf-8")
     (home / "logback.xml").write_text(LOGGING, encoding="utf-8")
-    command = [service.java(17, below=18), "-Xms1g", "-Xmx1g", "-Xss512k", "-XX:+UseSerialGC", f"-javaagent:{agent}"]
+    command = [*service.jvm(home, 17, below=18), "-Xmx1g", "-Xss512k", f"-javaagent:{agent}"]
     command += [f"--add-exports={name}=ALL-UNNAMED" for name in EXPORTS]
     command += [f"--add-opens={name}=ALL-UNNAMED" for name in OPENS]
     properties = {

@@ -51,7 +51,7 @@ def _launch(home):
     }
     properties = home / "server.properties"
     properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
-    command = [service.java(17), "-Xmx384m", "-XX:+UseSerialGC"]
+    command = [*service.jvm(home, 17), "-Xmx384m"]
     command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath()]
     cluster = "aGFuc2FyZC10ZXN0cy0xMQ"
     formatted = subprocess.run(

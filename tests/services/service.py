@@ -49,13 +49,13 @@ def retried(command, **options):
     """Runs a download up to three times, since a registry may refuse once; its output is shown when it fails."""
     for attempt in range(3):
         try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+            done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
         except FileNotFoundError as missing:
             raise ServiceError(f"{command[0]} is not installed") from missing
         if done.returncode == 0:
             return
         time.sleep(2 * attempt + 1)
-    raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{done.stdout[-3000:]}")
+    raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
 def _copy_dependencies(target, artifacts):
@@ -80,6 +80,13 @@ def _copy_dependencies(target, artifacts):
         + [f"-DoutputDirectory={target}", "-DincludeScope=runtime", f"-DexcludeTransitive={str(alone).lower()}"]
     )
     pom.unlink()
+
+
+def jvm(home, at_least, below=1000):
+    """A `java` that keeps its temporary files in `home`, so that `stop` removes them too."""
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return [java(at_least, below), "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.io.tmpdir={temporary}"]
 
 
 def java(at_least, below=1000):
