@@ -1,0 +1,7 @@
+//! Tests of the crate, by what they hold together.
+
+mod codec;
+mod framing;
+mod golden;
+mod samples;
+mod schemas;
