@@ -1,1 +1,28 @@
-//! Skeleton.
+//! Speech recognition behind one port: a local model in a child process, and any server with OpenAI's
+//! transcription call. The crate never retries, never decides what a failure leads to, never touches Kafka,
+//! the database or objects, and never loads native code into the calling process.
+//!
+//! | Provider | What it needs | Where the audio goes |
+//! |---|---|---|
+//! | [`Local`] | the files of [`fetch`], a program that calls [`child_main`] | nowhere |
+//! | [`OpenAi`] | a base URL, a model's name, usually a key | to that server |
+
+mod answer;
+mod cause;
+mod child;
+mod fetch;
+mod frame;
+mod local;
+mod moonshine;
+mod openai;
+mod piece;
+mod port;
+#[cfg(test)]
+mod tests;
+mod wav;
+
+pub use child::{CHILD_REFUSED, child_main};
+pub use fetch::{FetchError, ModelFiles, Progress, Recording, fetch};
+pub use local::{LOCAL_MODEL, Local, LocalConfig};
+pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig, OpenAiConfigError, Secret};
+pub use port::{Class, Reply, Request, Speech, SpeechError, Word};

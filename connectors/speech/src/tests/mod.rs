@@ -1,0 +1,8 @@
+//! The crate's tests: the real model over real recordings, real child processes, a real HTTP server.
+
+mod child;
+mod fetching;
+mod pieces;
+mod real;
+mod recordings;
+mod word_errors;
