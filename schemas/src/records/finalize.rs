@@ -40,7 +40,7 @@ part! {
         pub chunk_id: String,
         /// Producer's line of chunks that it belongs to; empty for the only one.
         pub track: String,
-        /// What became of the chunk.
+        /// `complete`, `with_failures`, `failed` or `pending`.
         pub status: String,
         /// SHA-256 over the chunk's segments' status and text_sha256, 32 bytes; empty where the chunk
         /// has no segments.
@@ -62,7 +62,7 @@ part! {
     pub struct Gap {
         /// Producer's line of chunks in which it is missing.
         pub track: String,
-        /// Whether it is missing or failed.
+        /// `missing`, `pending` or `failed`.
         pub status: String,
         /// Stable code of the reason.
         pub code: String,

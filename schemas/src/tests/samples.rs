@@ -251,7 +251,7 @@ fn finalize() -> Finalize {
         chunks: vec![FinalizeChunk {
             chunk_id: "0".into(),
             track: "mic".into(),
-            status: "transcribed".into(),
+            status: "complete".into(),
             digest: vec![9; 32],
             sequence: Some(7),
             offset_ms: 210_000,
