@@ -12,6 +12,7 @@
 mod codec;
 mod digest;
 mod framing;
+pub mod limits;
 mod macros;
 mod partition;
 mod records;
@@ -19,10 +20,12 @@ mod released;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod validate;
 
 pub use codec::DatumError;
 pub use digest::{event_id, segment_digest, split_digest, text_sha256, upload_digest};
 pub use framing::{DecodeError, Framing, Registry, RegistryError, decode, encode, encode_into, fingerprint};
+pub use limits::{Invalid, Problem};
 pub use partition::partition_for;
 pub use records::{
     Callback, Conversation, Counts, Delivery, Encode, Erase, Failure, Finalize, FinalizeChunk, Finish, Gap,
@@ -33,3 +36,4 @@ pub use topics::{
     CATALOGUE, InvalidPrefix, Keep, PARTITIONS_DEFAULT, Party, RETRY_TIERS, Stage, TEXT_RETENTION_DAYS_MAX,
     Topic, TopicSpec, Topics, UnknownName, topic_of,
 };
+pub use validate::validate;

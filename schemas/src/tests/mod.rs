@@ -4,6 +4,7 @@ mod codec;
 mod digest;
 mod framing;
 mod golden;
+mod limits;
 mod samples;
 mod schemas;
 mod topics;

@@ -86,7 +86,7 @@ fn counts() -> Counts {
     Counts { chunks: 3, segments: 5, transcribed: 4, failed: 1, missing: 1 }
 }
 
-fn open() -> Open {
+pub(super) fn open() -> Open {
     sample!(Open {
         title: some("Council"),
         external_ref: some("case 9"),
@@ -115,7 +115,7 @@ pub(super) fn finish() -> Finish {
     sample!(Finish { expected_chunks: Some(3), expected_by_track: map("mic", 3) })
 }
 
-fn rerun() -> Rerun {
+pub(super) fn rerun() -> Rerun {
     sample!(Rerun { stage: "transcribe".into(), only: "failed".into(), options: Some(options()) })
 }
 
@@ -216,7 +216,7 @@ pub(super) fn transcript() -> Transcript {
     })
 }
 
-fn failure() -> Failure {
+pub(super) fn failure() -> Failure {
     sample!(Failure {
         stage: "transcribe".into(),
         class: "transient".into(),
@@ -225,7 +225,7 @@ fn failure() -> Failure {
         chunk_id: some("0"),
         upload_digest: some(HEX),
         split_digest: some(HEX),
-        finalize_digest: some("1:00"),
+        finalize_digest: Some(format!("1:{HEX}")),
         provider: some("local"),
         segment: Some(1),
         revision: Some(2),
@@ -239,7 +239,7 @@ fn failure() -> Failure {
     })
 }
 
-fn finalize() -> Finalize {
+pub(super) fn finalize() -> Finalize {
     sample!(Finalize {
         revision: 2,
         generations: map("transcribe", 42),
@@ -270,7 +270,7 @@ fn finalize() -> Finalize {
     })
 }
 
-fn merge() -> Merge {
+pub(super) fn merge() -> Merge {
     sample!(Merge {
         revision: 2,
         generation: 43,
