@@ -1,1 +1,22 @@
-//! Skeleton.
+//! The runtime: ports, the loops, commit, redelivery and take-over; what every job has in common.
+//!
+//! It never names a client of a real system, never reads the environment or the system's time, and knows nothing of
+//! what a stage does with a record.
+
+mod calls;
+mod commit;
+pub mod effect;
+pub mod effects;
+mod held;
+mod intake;
+mod lanes;
+pub mod metrics;
+pub mod offsets;
+pub mod ordered;
+mod outcome;
+pub mod ports;
+pub mod redeliver;
+pub mod stage;
+
+pub use commit::TransactionBounds;
+pub use lanes::Bounds;

@@ -1,4 +1,4 @@
-//! The clock port: the only way to time for core, runtime and jobs, so that tests can move it.
+//! The clock and entropy ports: the only ways to time and randomness, so that tests can move and repeat them.
 
 use futures::future::BoxFuture;
 use hansard_core::id::Timestamp;
@@ -12,4 +12,12 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Ends when `until` has come. Dropping the future cancels it.
     fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()>;
+}
+
+/// Randomness for names that must not collide: submission ids.
+///
+/// An implementation must give: 128 bits that no other process, now or ever, will give.
+pub trait Entropy: Send + Sync {
+    /// A fresh id.
+    fn id(&self) -> [u8; 16];
 }

@@ -68,7 +68,8 @@ pub trait Facts: Send + Sync {
     async fn read(&self, conversation: &str) -> Result<Vec<Row>, PortError>;
 
     /// The transcripts with their texts for the given keys, in the keys' order; `None` for one that is not there.
-    async fn texts(&self, conversation: &str, keys: &[TextKey]) -> Result<Vec<Option<Transcript>>, PortError>;
+    async fn texts(&self, conversation: &str, keys: &[TextKey])
+    -> Result<Vec<Option<Transcript>>, PortError>;
 
     /// Ids of conversations that have rows, after `cursor`, at most `limit`, in an order of the implementation's own;
     /// and the cursor for the next page, or `None` after the last.

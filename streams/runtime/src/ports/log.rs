@@ -23,7 +23,7 @@ pub struct TopicPartition {
 
 impl std::fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}[{}]", self.topic.name(), self.partition.0)
+        write!(f, "{}[{}]", self.topic, self.partition.0)
     }
 }
 

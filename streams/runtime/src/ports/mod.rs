@@ -9,7 +9,10 @@ pub mod facts;
 pub mod journal;
 pub mod log;
 pub mod objects;
+mod row_key;
 pub mod windows;
+
+use std::sync::Arc;
 
 use hansard_core::redelivery::Class;
 
@@ -69,4 +72,25 @@ impl PortError {
             Self::Corrupt { .. } => Class::Defect,
         }
     }
+}
+
+/// All ports that loops and stages share. Cloning is cheap.
+#[derive(Clone)]
+pub struct Ports {
+    /// The log.
+    pub log: Arc<dyn log::Log>,
+    /// Rows of facts, and texts.
+    pub facts: Arc<dyn facts::Facts>,
+    /// The index of open windows.
+    pub windows: Arc<dyn windows::Windows>,
+    /// The journal of effects.
+    pub journal: Arc<dyn journal::Journal>,
+    /// The table of dead letters.
+    pub dead_letters: Arc<dyn dead_letters::DeadLetters>,
+    /// Recordings, segments, merged audio and documents.
+    pub objects: Arc<dyn objects::Objects>,
+    /// Time.
+    pub clock: Arc<dyn clock::Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn clock::Entropy>,
 }

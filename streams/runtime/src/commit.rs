@@ -1,0 +1,96 @@
+//! The only place that begins and commits a transaction.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use hansard_core::id::Offset;
+
+use crate::outcome::Ending;
+use crate::ports::log::{Committed, Epoch, Member, Outgoing, TopicPartition, TransactError, Transaction};
+
+/// How much goes into one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionBounds {
+    /// Emitted records, at most (default 10,000). A single input's outputs are never split.
+    pub records_max: usize,
+    /// Their bytes, at most (default 8 MiB), likewise.
+    pub bytes_max: usize,
+}
+
+impl Default for TransactionBounds {
+    fn default() -> Self {
+        Self { records_max: 10_000, bytes_max: 8 << 20 }
+    }
+}
+
+/// A transaction in the making.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    epoch: Epoch,
+    bounds: TransactionBounds,
+    records: Vec<Outgoing>,
+    bytes: usize,
+    offsets: BTreeMap<TopicPartition, Option<(Offset, String)>>,
+}
+
+impl Batch {
+    pub(crate) fn new(epoch: Epoch, bounds: TransactionBounds) -> Self {
+        Self { epoch, bounds, records: Vec::new(), bytes: 0, offsets: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.records.len() >= self.bounds.records_max || self.bytes >= self.bounds.bytes_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Adds what one input of `lane` ended with.
+    pub(crate) fn push(&mut self, lane: TopicPartition, ending: Ending) {
+        ending.records.into_iter().for_each(|record| self.emit(record));
+        self.offsets.entry(lane).or_insert(None);
+    }
+
+    /// Adds the unchanged copy of a misrouted input: it goes to a partition number that may be another member's, under
+    /// the input's own offset.
+    pub(crate) fn forward(&mut self, lane: TopicPartition, copy: Outgoing) {
+        self.push(lane, Ending { records: vec![copy], transient: None });
+    }
+
+    /// Adds what the clock or a batch of facts led to, in a partition number whose offset is, or will be, in it.
+    pub(crate) fn emit(&mut self, record: Outgoing) {
+        self.bytes += record.value.as_ref().map_or(0, bytes::Bytes::len);
+        self.records.push(record);
+    }
+
+    /// How many records are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The partitions whose inputs are in it.
+    pub(crate) fn lanes(&self) -> Vec<TopicPartition> {
+        self.offsets.keys().copied().collect()
+    }
+
+    /// Sets what is committed for a partition.
+    pub(crate) fn offset(&mut self, lane: TopicPartition, offset: Offset, metadata: String) {
+        self.offsets.insert(lane, Some((offset, metadata)));
+    }
+}
+
+/// Commits a batch. A partition whose offset was not set, or a record without an offset in its partition number, is a
+/// broken invariant: such a transaction would not be fenced.
+pub(crate) fn commit(member: &mut dyn Member, batch: Batch) -> BoxFuture<'static, Result<(), TransactError>> {
+    let offsets: Vec<Committed> = batch
+        .offsets
+        .into_iter()
+        .filter_map(|(from, set)| set.map(|(offset, metadata)| Committed { from, offset, metadata }))
+        .collect();
+    assert!(
+        batch.records.is_empty() || !offsets.is_empty(),
+        "a transaction without an offset would not be fenced"
+    );
+    member.transact(Transaction { epoch: batch.epoch, records: batch.records, offsets })
+}

@@ -1,0 +1,129 @@
+//! Look before you pay: every call that costs goes through the journal.
+
+use bytes::Bytes;
+use hansard_core::id::{Millis, Timestamp};
+use hansard_core::redelivery::{Class, Headers, failures_so_far};
+
+use crate::ports::Ports;
+use crate::ports::journal::{JournalKey, Step, Submission, SubmissionId};
+use crate::stage::Failed;
+
+/// What looking, and perhaps paying, gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paid {
+    /// The result, of this call or of an earlier one.
+    Result(Bytes),
+    /// Someone else's call may still be under way: come back later, and count no attempt.
+    UnderWay,
+}
+
+/// The bounds of a stage's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallBounds {
+    /// A call that takes longer is cut off and counts as a transient failure (`timeout`).
+    pub time_max: Millis,
+    /// Attempts before the dead letter.
+    pub attempts_max: u32,
+}
+
+/// Gives the result under `key`, and pays for it only where the journal has none and no call may be under way.
+///
+/// The attempt is the larger of the header's and of the number of submissions that did not end `unavailable`, less the
+/// limit once per redrive: so neither a crash loop nor a redrive pays for ever, and an outage uses up nothing.
+///
+/// # Errors
+/// What `call` failed with, `timeout`, or `attempts_exhausted` (permanent) when the journal shows that the attempts are
+/// used up.
+pub async fn pay<Call, Fut>(
+    ports: &Ports,
+    key: &JournalKey,
+    history: Option<&Headers>,
+    bounds: CallBounds,
+    call: Call,
+) -> Result<Paid, Failed>
+where
+    Call: FnOnce(SubmissionId) -> Fut + Send,
+    Fut: Future<Output = Result<Bytes, Failed>> + Send,
+{
+    let submissions = ports.journal.read(key).await?;
+    if let Some(result) = result_of(&submissions) {
+        return Ok(Paid::Result(result));
+    }
+    let now = ports.clock.now();
+    if submissions.iter().any(|s| may_be_under_way(s, now)) {
+        return Ok(Paid::UnderWay);
+    }
+    let counted = u32::try_from(submissions.iter().filter(|s| counts(s)).count()).unwrap_or(u32::MAX);
+    let (attempt, redrives) = history.map_or((0, 0), |history| (history.attempt, history.redrives));
+    let made = failures_so_far(attempt, counted, redrives, bounds.attempts_max);
+    if made >= bounds.attempts_max {
+        let cause = format!("{made} attempts are used up; {}", last_end(&submissions));
+        return Err(Failed::new(Class::Permanent, "attempts_exhausted", cause));
+    }
+    let id = SubmissionId(ports.entropy.id());
+    let until = now + bounds.time_max;
+    ports.journal.write(key, id, Step::Started { at: now, until }).await?;
+    let answer = tokio::select! {
+        biased;
+        answer = call(id) => answer,
+        () = ports.clock.sleep_until(until) => Err(timeout(bounds.time_max)),
+    };
+    match answer {
+        Ok(result) => {
+            ports.journal.write(key, id, Step::Result(result.clone())).await?;
+            Ok(Paid::Result(result))
+        }
+        Err(mut failed) => {
+            let end = Step::Ended { class: failed.class, code: failed.code.to_owned() };
+            ports.journal.write(key, id, end).await?;
+            failed.attempts_before = made;
+            Err(failed)
+        }
+    }
+}
+
+fn timeout(limit: Millis) -> Failed {
+    Failed::new(Class::Transient, "timeout", format!("no answer within {} ms", limit.0))
+}
+
+/// The result; of several (two takers, one slow) the one of the lowest id, so that everyone emits the same.
+fn result_of(submissions: &[Submission]) -> Option<Bytes> {
+    let results = submissions.iter().filter_map(|s| {
+        s.steps.iter().find_map(|step| match step {
+            Step::Result(bytes) => Some((s.id, bytes.clone())),
+            _ => None,
+        })
+    });
+    results.min_by_key(|(id, _)| *id).map(|(_, bytes)| bytes)
+}
+
+fn may_be_under_way(submission: &Submission, now: Timestamp) -> bool {
+    let ended = submission.steps.iter().any(|step| matches!(step, Step::Ended { .. } | Step::Result(_)));
+    let until = submission.steps.iter().filter_map(|step| match step {
+        Step::Started { until, .. } => Some(*until),
+        Step::Job { deadline, .. } => Some(*deadline),
+        _ => None,
+    });
+    !ended && until.max().is_some_and(|until| now < until)
+}
+
+fn counts(submission: &Submission) -> bool {
+    !submission.steps.iter().any(|step| matches!(step, Step::Ended { class: Class::Unavailable, .. }))
+}
+
+fn last_end(submissions: &[Submission]) -> String {
+    let codes = submissions.iter().filter_map(|s| {
+        s.steps.iter().find_map(|step| match step {
+            Step::Ended { code, .. } => Some(code.as_str()),
+            _ => None,
+        })
+    });
+    let mut codes: Vec<&str> = codes.collect();
+    codes.sort_unstable();
+    codes.dedup();
+    if codes.is_empty() {
+        "none of them ended".to_owned()
+    } else {
+        format!("they ended in {}", codes.join(", "))
+    }
+}

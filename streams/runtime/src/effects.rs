@@ -1,0 +1,365 @@
+//! The loop of an effect stage: many records in flight per partition, in any order, each answered in one transaction.
+//!
+//! One task owns everything; there are no locks. It waits for whichever comes first (a commit's result, a record that
+//! has ended, an event of the group, a time) and nothing in it sleeps or blocks.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use hansard_core::id::{Millis, Offset, Timestamp};
+use hansard_core::redelivery::Class;
+use hansard_schemas::{Record, Topic};
+use tokio::sync::watch;
+
+use crate::calls::{RecentCalls, Verdict};
+use crate::commit::{Batch, commit};
+use crate::intake::{self, Intake};
+use crate::lanes::{Bounds, Lanes, Startable};
+use crate::metrics::Metrics;
+use crate::offsets::Completed;
+use crate::outcome::{Ending, Outcome};
+use crate::ports::Ports;
+use crate::ports::log::{Assignment, Event, LogError, Member, TopicPartition, TransactError};
+use crate::redeliver::Redeliver;
+use crate::stage::{Answer, Failed, Input, Stage};
+
+/// How a stage's loop behaves; every bound is configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectsConfig {
+    /// What is held and how much runs.
+    pub bounds: Bounds,
+    /// How long work under way may go on after a revocation or a shutdown began (default 5 s).
+    pub drain: Millis,
+    /// Records and bytes of one transaction, at most (defaults 10,000 and 8 MiB).
+    pub transaction: crate::commit::TransactionBounds,
+}
+
+impl Default for EffectsConfig {
+    fn default() -> Self {
+        Self { bounds: Bounds::default(), drain: Millis(5000), transaction: Default::default() }
+    }
+}
+
+/// A record that has ended.
+struct Ended {
+    start: Startable,
+    outcome: Outcome,
+}
+
+/// A record whose ending waits for the next transaction.
+struct Done {
+    lane: TopicPartition,
+    offset: Offset,
+    ending: Ending,
+}
+
+/// An effect stage on its loop.
+pub struct Effects {
+    stage: Arc<dyn Stage>,
+    ports: Ports,
+    redeliver: Redeliver,
+    config: EffectsConfig,
+    metrics: Metrics,
+}
+
+/// What a turn of the loop woke up for.
+enum Woke {
+    Committed(Result<(), TransactError>),
+    Ended(Ended),
+    Event(Result<Event, LogError>),
+    Time,
+    Shutdown,
+}
+
+/// The state of one membership.
+struct Running {
+    lanes: Lanes,
+    assignment: Option<Assignment>,
+    in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
+    done: Vec<Done>,
+    committing: Option<BoxFuture<'static, Result<(), TransactError>>>,
+    calls: RecentCalls,
+    /// Set while a revocation or a shutdown drains: nothing new starts, and the end of waiting.
+    drain_until: Option<Timestamp>,
+}
+
+impl Effects {
+    /// A stage with its ports.
+    pub fn new(
+        stage: Arc<dyn Stage>,
+        ports: Ports,
+        redeliver: Redeliver,
+        config: EffectsConfig,
+        metrics: Metrics,
+    ) -> Self {
+        Self { stage, ports, redeliver, config, metrics }
+    }
+
+    /// Runs until `shutdown` turns true, then drains, bounded, and leaves the group.
+    ///
+    /// # Errors
+    /// When the log fails for good; the caller decides whether to join again.
+    pub async fn run(
+        &self,
+        mut member: Box<dyn Member>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), LogError> {
+        let mut running = Running {
+            lanes: Lanes::default(),
+            assignment: None,
+            in_flight: FuturesUnordered::new(),
+            done: Vec::new(),
+            committing: None,
+            calls: RecentCalls::default(),
+            drain_until: None,
+        };
+        let mut leaving = false;
+        loop {
+            let now = self.ports.clock.now();
+            self.advance(&mut running, member.as_mut(), now).await;
+            if let Some(until) = running.drain_until
+                && (running.is_drained() || now >= until)
+            {
+                running.abandon();
+                if leaving {
+                    member.leave().await;
+                    return Ok(());
+                }
+                member.release();
+            }
+            let woke = self.wait(&mut running, member.as_mut(), &mut shutdown, leaving, now).await;
+            let now = self.ports.clock.now();
+            match woke {
+                Woke::Committed(Ok(())) => running.committing = None,
+                Woke::Committed(Err(error)) => {
+                    tracing::warn!(stage = self.stage.stage().as_str(), %error, "transaction did not commit");
+                    self.metrics.aborted(error);
+                    running.abandon();
+                }
+                Woke::Ended(ended) => self.ended(&mut running, ended, now),
+                Woke::Event(event) => self.event(&mut running, event?, now),
+                Woke::Time => {}
+                Woke::Shutdown => {
+                    leaving = true;
+                    running.drain_until = Some(now + self.config.drain);
+                }
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        running: &mut Running,
+        member: &mut dyn Member,
+        shutdown: &mut watch::Receiver<bool>,
+        leaving: bool,
+        now: Timestamp,
+    ) -> Woke {
+        let wake = running.lanes.wake_at(now).into_iter().chain(running.drain_until).min();
+        let clock = &self.ports.clock;
+        let time = async {
+            match wake {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let committed = async {
+            match running.committing.as_mut() {
+                Some(commit) => commit.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            result = committed => Woke::Committed(result),
+            Some(ended) = running.in_flight.next() => Woke::Ended(ended),
+            () = crate::held::asked_to_leave(shutdown), if !leaving => Woke::Shutdown,
+            event = member.next() => Woke::Event(event),
+            () = time => Woke::Time,
+        }
+    }
+
+    /// Starts what may start, commits what has ended, pauses and resumes.
+    async fn advance(&self, running: &mut Running, member: &mut dyn Member, now: Timestamp) {
+        if running.drain_until.is_none() {
+            while let Some(start) = running.lanes.start(now, &self.config.bounds) {
+                running.in_flight.push(self.start(start));
+            }
+            let (stop, resume) = running.lanes.fetching(&self.config.bounds);
+            if !stop.is_empty() {
+                member.set_paused(&stop, true);
+            }
+            if !resume.is_empty() {
+                member.set_paused(&resume, false);
+            }
+        }
+        if running.committing.is_none() && !running.done.is_empty() {
+            self.begin_commit(running, member).await;
+        }
+        self.metrics.in_flight(running.lanes.in_flight(), running.lanes.blocked());
+    }
+
+    async fn begin_commit(&self, running: &mut Running, member: &mut dyn Member) {
+        let Some(assignment) = &running.assignment else { return };
+        let mut batch = Batch::new(assignment.epoch, self.config.transaction);
+        // Earlier offsets first: when the commit metadata is full, only they make room.
+        running.done.sort_by_key(|done| (done.lane, done.offset));
+        let mut waiting = Vec::new();
+        for done in running.done.drain(..) {
+            if batch.is_full() || !running.lanes.complete(done.lane, done.offset) {
+                waiting.push(done);
+            } else {
+                batch.push(done.lane, done.ending);
+            }
+        }
+        running.done = waiting;
+        for lane in batch.lanes() {
+            if let Some((offset, metadata)) = running.lanes.commitment(lane) {
+                batch.offset(lane, offset, metadata);
+            }
+        }
+        if !batch.is_empty() {
+            self.metrics.transaction(batch.len());
+            running.committing = Some(commit(member, batch));
+        }
+    }
+
+    fn start(&self, start: Startable) -> BoxFuture<'static, Ended> {
+        let (stage, ports, redeliver) = (Arc::clone(&self.stage), self.ports.clone(), self.redeliver.clone());
+        let metrics = self.metrics.clone();
+        async move {
+            let outcome = answer(stage.as_ref(), &ports, &redeliver, &metrics, &start).await;
+            // Only the rows of dead letters can fail here: their store is a dependency like any other.
+            let outcome = outcome
+                .unwrap_or_else(|failed| Outcome::Wait { cause: failed.to_string(), retry_after: None });
+            Ended { start, outcome }
+        }
+        .boxed()
+    }
+
+    fn ended(&self, running: &mut Running, ended: Ended, now: Timestamp) {
+        let Ended { start, outcome } = ended;
+        running.lanes.ended(&start.conversation);
+        match running.calls.judge(&start.conversation, outcome, &self.redeliver.policy) {
+            Verdict::Wait(delay, cause) => {
+                tracing::warn!(
+                    stage = self.stage.stage().as_str(),
+                    partition = %start.lane,
+                    offset = start.record.offset.0,
+                    wait_ms = delay.0,
+                    %cause,
+                    "a dependency is unavailable; the partition waits"
+                );
+                self.metrics.unavailable(&cause);
+                running.lanes.put_back(start.lane, start.record, now + delay);
+            }
+            Verdict::Commit(ending) => {
+                running.lanes.answered(start.lane);
+                running.done.push(Done { lane: start.lane, offset: start.record.offset, ending });
+            }
+        }
+    }
+
+    fn event(&self, running: &mut Running, event: Event, now: Timestamp) {
+        match event {
+            Event::Assigned(assignment) => {
+                running.abandon();
+                running.drain_until = None;
+                let partitions = assignment.partitions.iter().map(|p| (p.from, resume(p)));
+                running.lanes.assign(partitions);
+                running.assignment = Some(assignment);
+            }
+            Event::Revoking => running.drain_until = Some(now + self.config.drain),
+            Event::Lost => {
+                running.abandon();
+                running.drain_until = None;
+            }
+            Event::Fetched(fetched) if running.lanes.contains(fetched.from) => {
+                let topic = fetched.from.topic;
+                let records = fetched.records.into_iter().map(|r| (self.redeliver.due(topic, r.time), r));
+                running.lanes.fetched(fetched.from, records, fetched.position);
+            }
+            Event::Fetched(_) => {}
+        }
+    }
+}
+
+impl Running {
+    fn is_drained(&self) -> bool {
+        self.in_flight.is_empty() && self.done.is_empty() && self.committing.is_none()
+    }
+
+    /// Forgets everything of the assignment; work under way is dropped.
+    fn abandon(&mut self) {
+        self.lanes = Lanes::default();
+        self.assignment = None;
+        self.in_flight = FuturesUnordered::new();
+        self.done = Vec::new();
+        self.committing = None;
+    }
+}
+
+fn resume(committed: &crate::ports::log::Committed) -> Completed {
+    Completed::parse(committed.offset, &committed.metadata).unwrap_or_else(|error| {
+        tracing::error!(partition = %committed.from, %error, "reading again from the committed offset");
+        Completed::from_prefix(committed.offset)
+    })
+}
+
+/// Reads a record, lets the stage answer it, and says what that leads to.
+async fn answer(
+    stage: &dyn Stage,
+    ports: &Ports,
+    redeliver: &Redeliver,
+    metrics: &Metrics,
+    start: &Startable,
+) -> Result<Outcome, Failed> {
+    let (from, record, clock) = (start.lane, &start.record, &ports.clock);
+    let refuse = async |failed: Failed| {
+        let records = redeliver.refuse(from, record, &failed, clock.now()).await?;
+        Ok(Outcome::Emit(Ending { records, transient: None }))
+    };
+    let input = match intake::read(&redeliver.framing, from, record, ports.log.partitions()) {
+        Intake::Fact(input) => input,
+        // The aggregator forwards it; its copy comes by the right partition.
+        Intake::Misrouted { .. } if from.topic == Topic::Uploads => return Ok(Outcome::pass_over()),
+        Intake::Misrouted { to } => return refuse(intake::misrouted(from, to)).await,
+        Intake::Refused(failed) => return refuse(failed).await,
+    };
+    if !stage.wants(&input.record) {
+        return Ok(Outcome::pass_over());
+    }
+    let begun = clock.now();
+    if let Some(again) = redeliver.round_again(from, record, &input, begun) {
+        return Ok(again);
+    }
+    let answer = AssertUnwindSafe(attempt(stage, ports, &input)).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|panic| Err(defect(panic.as_ref())));
+    metrics.answered(&answer, begun, clock.now());
+    redeliver.outcome(from, record, &input, answer, clock.now()).await
+}
+
+/// One attempt, between two looks at the erasure marker.
+async fn attempt(stage: &dyn Stage, ports: &Ports, input: &Input) -> Result<Answer, Failed> {
+    if ports.facts.erasure(input.conversation()).await?.is_some() {
+        return Ok(Answer::Done(Vec::new()));
+    }
+    let answer = stage.process(input).await?;
+    let emitted: &[Record] = match &answer {
+        Answer::Done(records) => records,
+        Answer::Parked => &[],
+    };
+    if ports.facts.erasure(input.conversation()).await?.is_some() {
+        stage.undo(input, emitted).await?;
+        return Ok(Answer::Done(Vec::new()));
+    }
+    Ok(answer)
+}
+
+fn defect(panic: &(dyn std::any::Any + Send)) -> Failed {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    Failed::new(Class::Defect, "panicked", text.unwrap_or_else(|| "a panic without a text".to_owned()))
+}

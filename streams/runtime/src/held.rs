@@ -1,0 +1,276 @@
+//! What the ordered loop holds beside its fold: the membership, what was fetched, and how far it is applied.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures::future::BoxFuture;
+use hansard_core::id::{Offset, Partition, Timestamp};
+use tokio::sync::watch;
+
+use crate::ports::clock::Clock;
+use crate::ports::log::{Assignment, Event, Fetched, LogError, Member, TopicPartition, TransactError};
+use crate::ports::windows::OpenWindow;
+
+pub(crate) type Ends = BTreeMap<TopicPartition, Offset>;
+
+/// The state of one membership, kept apart from the fold so that both can be worked on at once.
+pub(crate) struct Held {
+    pub(crate) member: Box<dyn Member>,
+    pub(crate) assignment: Option<Assignment>,
+    /// The partition numbers of the assignment, in order.
+    pub(crate) partitions: Vec<Partition>,
+    /// The next offset of each lane that is not applied yet.
+    applied: Ends,
+    inbox: VecDeque<Fetched>,
+    waiting: usize,
+    fetching: bool,
+    /// Where the own emissions ended when the assignment began.
+    pub(crate) own_ends: Option<Ends>,
+    pub(crate) taken_over: bool,
+    /// Per partition number: the ends of its fact topics, and the time at which they were asked for.
+    ends: BTreeMap<Partition, (Timestamp, Ends)>,
+    pub(crate) committing: Option<Committing>,
+    /// Entries of the index that are to be removed, their deliveries being committed.
+    pub(crate) settled: Vec<OpenWindow>,
+    /// The group wants the partitions back.
+    pub(crate) revoking: bool,
+    /// The process is shutting down.
+    pub(crate) leaving: bool,
+}
+
+/// A commit under way, and what is removed from the index when it has ended well.
+pub(crate) struct Committing {
+    pub(crate) result: BoxFuture<'static, Result<(), TransactError>>,
+    pub(crate) settled: Vec<OpenWindow>,
+}
+
+/// How a piece of work ended.
+pub(crate) enum Driven<T> {
+    /// By itself.
+    Done(T),
+    /// It was dropped: the assignment is void, or about to be.
+    Dropped,
+}
+
+/// Works on `work` while the group's events are taken in and the last commit goes on.
+pub(crate) async fn drive<T>(
+    held: &mut Held,
+    shutdown: &mut watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> Result<Driven<T>, LogError> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            result = committed(&mut held.committing) => if !held.end_commit(result) { return Ok(Driven::Dropped) },
+            () = asked_to_leave(shutdown), if !held.leaving => {
+                held.leaving = true;
+                return Ok(Driven::Dropped);
+            }
+            done = &mut work => return Ok(Driven::Done(done)),
+            event = held.member.next() => if !held.take(event?) { return Ok(Driven::Dropped) },
+        }
+    }
+}
+
+/// Waits until no commit is under way; false when the assignment turned void.
+pub(crate) async fn wait_for_commit(held: &mut Held) -> Result<bool, LogError> {
+    while held.committing.is_some() {
+        let valid = tokio::select! {
+            biased;
+            result = committed(&mut held.committing) => held.end_commit(result),
+            event = held.member.next() => held.take(event?) || held.revoking,
+        };
+        if !valid {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn committed(committing: &mut Option<Committing>) -> Result<(), TransactError> {
+    match committing {
+        Some(commit) => (&mut commit.result).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the process is asked to stop; a dropped sender asks for nothing.
+pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+impl Held {
+    pub(crate) fn new(member: Box<dyn Member>) -> Self {
+        Self {
+            member,
+            assignment: None,
+            partitions: Vec::new(),
+            applied: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            waiting: 0,
+            fetching: true,
+            own_ends: None,
+            taken_over: false,
+            ends: BTreeMap::new(),
+            committing: None,
+            settled: Vec::new(),
+            revoking: false,
+            leaving: false,
+        }
+    }
+
+    /// Takes an event in; false when work under way is to be dropped.
+    pub(crate) fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Fetched(fetched) => {
+                if self.applied.contains_key(&fetched.from) {
+                    self.waiting += fetched.records.len();
+                    self.inbox.push_back(fetched);
+                }
+                return true;
+            }
+            Event::Assigned(assignment) => {
+                self.forget();
+                self.applied = assignment.partitions.iter().map(|p| (p.from, p.offset)).collect();
+                self.partitions = self.applied.keys().map(|from| from.partition).collect();
+                self.partitions.sort_unstable();
+                self.partitions.dedup();
+                self.assignment = Some(assignment);
+            }
+            Event::Revoking => self.revoking = true,
+            Event::Lost => self.forget(),
+        }
+        false
+    }
+
+    /// Takes the result of the commit in; false when the assignment has turned void with it.
+    fn end_commit(&mut self, result: Result<(), TransactError>) -> bool {
+        let committing = self.committing.take();
+        match result {
+            Ok(()) => {
+                self.settled.extend(committing.into_iter().flat_map(|commit| commit.settled));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "transaction did not commit");
+                self.forget();
+                false
+            }
+        }
+    }
+
+    /// Forgets the assignment and everything that rests on it.
+    pub(crate) fn forget(&mut self) {
+        self.assignment = None;
+        self.partitions.clear();
+        self.applied.clear();
+        self.inbox.clear();
+        self.waiting = 0;
+        self.fetching = true;
+        self.own_ends = None;
+        self.taken_over = false;
+        self.ends.clear();
+        self.committing = None;
+        self.revoking = false;
+    }
+
+    /// All partitions held.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = TopicPartition> + '_ {
+        self.applied.keys().copied()
+    }
+
+    /// Stops fetching when too much waits, and goes on when half of it is gone. Not during a take-over.
+    pub(crate) fn flow(&mut self, waiting_max: usize) {
+        let stop = self.fetching && self.waiting >= waiting_max;
+        let resume = !self.fetching && self.waiting * 2 <= waiting_max;
+        if self.taken_over && (stop || resume) {
+            self.fetching = !stop;
+            let all: Vec<TopicPartition> = self.lanes().collect();
+            self.member.set_paused(&all, stop);
+        }
+    }
+
+    /// Fetches from everywhere: the take-over is done.
+    pub(crate) fn resume(&mut self) {
+        let all: Vec<TopicPartition> = self.lanes().collect();
+        self.member.set_paused(&all, false);
+        self.fetching = true;
+    }
+
+    /// The next runs, about `batch_max` records.
+    pub(crate) fn next_batch(&mut self, batch_max: usize) -> Vec<Fetched> {
+        let (mut batch, mut records) = (Vec::new(), 0);
+        while records < batch_max
+            && let Some(run) = self.inbox.pop_front()
+        {
+            records += run.records.len();
+            batch.push(run);
+        }
+        self.waiting -= records;
+        batch
+    }
+
+    /// What was handed over is applied.
+    pub(crate) fn mark_applied(&mut self, runs: &[Fetched]) {
+        for run in runs {
+            self.applied.insert(run.from, run.position);
+        }
+    }
+
+    /// Whether everything below the given ends is applied.
+    pub(crate) fn has_applied(&self, ends: &Ends) -> bool {
+        ends.iter().all(|(from, end)| self.applied.get(from).is_some_and(|position| position >= end))
+    }
+
+    /// Ends that were asked for at `asked`.
+    pub(crate) fn expect_end(&mut self, asked: Timestamp, from: TopicPartition, end: Offset) {
+        let (at, ends) = self.ends.entry(from.partition).or_default();
+        if *at != asked {
+            *at = asked;
+            ends.clear();
+        }
+        ends.insert(from, end);
+    }
+
+    /// When the ends of a partition's fact topics were last asked for, and whether all below them is applied.
+    pub(crate) fn judged(&self, partition: Partition) -> Option<(Timestamp, bool)> {
+        self.ends.get(&partition).map(|(asked, ends)| (*asked, self.has_applied(ends)))
+    }
+
+    /// A lane of the partition number, and the offset to be committed for it.
+    pub(crate) fn any_applied(&self, partition: Partition) -> Option<(TopicPartition, Offset)> {
+        self.applied
+            .iter()
+            .find(|(from, _)| from.partition == partition)
+            .map(|(from, offset)| (*from, *offset))
+    }
+
+    /// Waits for whatever comes first.
+    pub(crate) async fn wait(
+        &mut self,
+        shutdown: &mut watch::Receiver<bool>,
+        clock: &dyn Clock,
+        wake: Option<Timestamp>,
+    ) -> Result<(), LogError> {
+        let time = async {
+            match wake {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            result = committed(&mut self.committing) => {
+                self.end_commit(result);
+            }
+            () = asked_to_leave(shutdown), if !self.leaving => self.leaving = true,
+            event = self.member.next() => {
+                self.take(event?);
+            }
+            () = time => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! What a job tells of itself: counters, gauges and histograms, one set a job.
+
+use hansard_core::id::Timestamp;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use crate::ports::log::TransactError;
+use crate::stage::{Answer, Failed};
+
+/// All metrics of the runtime, registered once a process and labelled by job.
+#[derive(Clone)]
+pub struct Families {
+    registry: Registry,
+    answers: IntCounterVec,
+    seconds: HistogramVec,
+    in_flight: IntGaugeVec,
+    paused: IntGaugeVec,
+    transactions: IntCounterVec,
+    emitted: IntCounterVec,
+    unavailable: IntCounterVec,
+}
+
+/// The metrics of one job.
+#[derive(Clone)]
+pub struct Metrics {
+    job: &'static str,
+    families: Families,
+}
+
+impl Families {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When the registry already has one of their names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).and_then(|c| {
+                registry.register(Box::new(c.clone()))?;
+                Ok(c)
+            })
+        };
+        let gauge = |name: &str, help: &str| {
+            IntGaugeVec::new(Opts::new(name, help), &["job"]).and_then(|g| {
+                registry.register(Box::new(g.clone()))?;
+                Ok(g)
+            })
+        };
+        let opts = HistogramOpts::new("hansard_stage_seconds", "Time from a record's start to its answer.")
+            .buckets(vec![0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0]);
+        let seconds = HistogramVec::new(opts, &["job"])?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            registry: registry.clone(),
+            answers: counter(
+                "hansard_answers_total",
+                "Attempts by how they were answered: done, parked, or a failure's class and code.",
+                &["job", "answer", "code"],
+            )?,
+            seconds,
+            in_flight: gauge("hansard_in_flight", "Records under way.")?,
+            paused: gauge("hansard_paused_partitions", "Partitions that wait for a dependency.")?,
+            transactions: counter(
+                "hansard_transactions_total",
+                "Transactions by result.",
+                &["job", "result"],
+            )?,
+            emitted: counter("hansard_emitted_total", "Records emitted.", &["job"])?,
+            unavailable: counter("hansard_unavailable_total", "Waits in place for a dependency.", &["job"])?,
+        })
+    }
+
+    /// The metrics of one job.
+    #[must_use]
+    pub fn job(&self, job: &'static str) -> Metrics {
+        Metrics { job, families: self.clone() }
+    }
+
+    /// The registry that they are in.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Metrics {
+    pub(crate) fn answered(&self, answer: &Result<Answer, Failed>, begun: Timestamp, ended: Timestamp) {
+        let (what, code) = match answer {
+            Ok(Answer::Done(_)) => ("done", ""),
+            Ok(Answer::Parked) => ("parked", ""),
+            Err(failed) => (failed.class.as_str(), failed.code),
+        };
+        self.families.answers.with_label_values(&[self.job, what, code]).inc();
+        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
+        let seconds = (ended - begun).0 as f64 / 1000.0;
+        self.families.seconds.with_label_values(&[self.job]).observe(seconds);
+    }
+
+    pub(crate) fn in_flight(&self, in_flight: usize, paused: usize) {
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.families.in_flight.with_label_values(&[self.job]).set(gauge(in_flight));
+        self.families.paused.with_label_values(&[self.job]).set(gauge(paused));
+    }
+
+    pub(crate) fn unavailable(&self, cause: &str) {
+        tracing::debug!(job = self.job, cause, "waits in place");
+        self.families.unavailable.with_label_values(&[self.job]).inc();
+    }
+
+    pub(crate) fn transaction(&self, emitted: usize) {
+        self.families.transactions.with_label_values(&[self.job, "begun"]).inc();
+        self.families.emitted.with_label_values(&[self.job]).inc_by(emitted as u64);
+    }
+
+    pub(crate) fn aborted(&self, error: TransactError) {
+        let result = match error {
+            TransactError::Fenced => "fenced",
+            TransactError::Aborted => "aborted",
+            TransactError::Indefinite => "indefinite",
+        };
+        self.families.transactions.with_label_values(&[self.job, result]).inc();
+    }
+}
