@@ -102,9 +102,11 @@ impl OpenAiConfig {
 /// Why the provider cannot be made from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiConfigError {
-    /// The base URL is none.
-    #[error("{0:?} is no http or https address; give one like https://host, without /v1")]
-    BaseUrl(String),
+    /// The base URL is none, or holds what would show in logs. It is not repeated for that reason.
+    #[error(
+        "the base url is no plain http or https address; give one like https://host, without user and query"
+    )]
+    BaseUrl,
     /// The key cannot be sent in a header.
     #[error("the provider's key holds characters that cannot be sent; check for a line break in it")]
     Key,
@@ -125,11 +127,9 @@ pub struct OpenAi {
 impl OpenAi {
     /// Checks the configuration; connects to nothing yet.
     pub fn new(config: OpenAiConfig) -> Result<Self, OpenAiConfigError> {
-        let base = config.base_url.trim_end_matches('/');
-        let url = |path: &str| match Url::parse(&format!("{base}/v1/{path}")) {
-            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(url),
-            _ => Err(OpenAiConfigError::BaseUrl(base.to_owned())),
-        };
+        let base = base_url(&config.base_url)?;
+        let url =
+            |path: &str| Url::parse(&format!("{base}/v1/{path}")).map_err(|_| OpenAiConfigError::BaseUrl);
         let (transcriptions, models) = (url("audio/transcriptions")?, url("models")?);
         if config.key.as_ref().is_some_and(|key| !key.0.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(OpenAiConfigError::Key);
@@ -300,6 +300,19 @@ impl Speech for OpenAi {
             _ => Err(self.refused(response, Account::Deployment).await),
         }
     }
+}
+
+/// The address below which `/v1` lies, without a slash at its end; many write the `/v1` too.
+fn base_url(text: &str) -> Result<&str, OpenAiConfigError> {
+    let base = text.trim_end_matches('/');
+    let base = base.strip_suffix("/v1").unwrap_or(base);
+    let url = Url::parse(base).map_err(|_| OpenAiConfigError::BaseUrl)?;
+    let is_http = ["http", "https"].contains(&url.scheme()) && url.has_host();
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    if !is_http || !is_plain || url.query().is_some() || url.fragment().is_some() {
+        return Err(OpenAiConfigError::BaseUrl);
+    }
+    Ok(base)
 }
 
 /// `Retry-After` as seconds or as a date; a date counts from the server's own clock, where it tells it.

@@ -35,10 +35,7 @@ pub(crate) fn real_pool(children: usize) -> Local {
 
 /// A pool whose children are shell scripts; their standard input is the socket.
 fn script(script: &str) -> Local {
-    let mut config = config(Path::new("/bin/sh"), &["-c", script]);
-    config.start_within = Duration::from_millis(500);
-    config.answer_within = Duration::from_millis(500);
-    Local::new(config)
+    Local::new(config(Path::new("/bin/sh"), &["-c", script]))
 }
 
 /// Reads the first frame and answers that the model is loaded. One read takes the frame, which is short.
@@ -97,7 +94,9 @@ async fn a_child_that_dies_in_a_segment_is_a_transient_failure() {
 
 #[tokio::test]
 async fn a_hanging_child_is_timed_out_and_killed() {
-    let pool = script(&format!("{READY} exec sleep 1000"));
+    let mut config = config(Path::new("/bin/sh"), &["-c", &format!("{READY} exec sleep 1000")]);
+    config.answer_within = Duration::from_millis(300);
+    let pool = Local::new(config);
     pool.probe().await.expect("it says that it is ready");
     let [child] = pool.idle_children()[..] else { panic!("one child: {:?}", pool.idle_children()) };
     let error = failure(&pool).await;
@@ -116,7 +115,7 @@ async fn ended(process: u32) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the child is killed");
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the child is killed");
 }
 
 #[tokio::test]
@@ -135,9 +134,12 @@ async fn nonsense_from_a_child_is_a_transient_failure() {
 async fn a_model_that_does_not_load_is_unavailable() {
     let missing = Local::new(config(Path::new("/nonexistent/hansard"), &[]));
     let refuses = script("exit 2");
-    let hangs = script("exec sleep 1000");
+    let mut hangs = config(Path::new("/bin/sh"), &["-c", "exec sleep 1000"]);
+    hangs.start_within = Duration::from_millis(300);
     let small = Local::new(LocalConfig { memory_bytes_max: 96 << 20, ..real_config() });
-    for (name, pool) in [("missing", missing), ("refuses", refuses), ("hangs", hangs), ("small", small)] {
+    for (name, pool) in
+        [("missing", missing), ("refuses", refuses), ("hangs", Local::new(hangs)), ("small", small)]
+    {
         for error in [failure(&pool).await, pool.probe().await.expect_err("not ready")] {
             assert_eq!(
                 (error.class, error.code),

@@ -2,6 +2,8 @@
 
 mod child;
 mod fetching;
+mod http;
+mod ledger;
 mod pieces;
 mod real;
 mod recordings;
