@@ -149,11 +149,15 @@ impl AsyncRead for Breaks {
 #[tokio::test]
 async fn a_stream_that_fails_leaves_nothing() {
     let (_directory, _server, objects) = fixture().await;
-    for left in [3, crate::upload::PART_BYTES + 3] {
+    let gone = PortError::NotFound { what: "the source".to_owned() };
+    for (left, with) in [(3, None), (crate::upload::PART_BYTES + 3, None), (3, Some(gone))] {
         let object = name("broken");
-        let error =
-            objects.put_stream(&object, "audio/flac", Box::new(Breaks { left })).await.expect_err("breaks");
-        assert!(error.to_string().contains("the source broke"), "{error}");
+        let body = Box::new(Breaks { left, with: with.clone() });
+        let error = objects.put_stream(&object, "audio/flac", body).await.expect_err("breaks");
+        match with {
+            Some(with) => assert_eq!(error, with, "the source's error keeps its meaning"),
+            None => assert!(error.to_string().contains("the source broke"), "{error}"),
+        }
         assert!(objects.list(BUCKET, "", None, 10).await.expect("lists").is_empty());
         let open = objects.abort_stale_multipart(BUCKET, "", Timestamp::MAX, true).await.expect("lists");
         assert_eq!(open, Vec::<String>::new());
