@@ -27,7 +27,7 @@ def jars(name, artifacts):
 
     The user's own Maven settings say where they come from. `name` carries the version.
     """
-    return cached(name, lambda target: _copy_dependencies(target, artifacts)) / "*"
+    return cached(name, lambda target: from_maven(target, artifacts)) / "*"
 
 
 def cached(name, fetch):
@@ -58,27 +58,25 @@ def retried(command, **options):
     raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-def _copy_dependencies(target, artifacts):
+def from_maven(target, artifacts):
+    """Fills a directory with artifacts, each `group:name:version` or `group:name:version:type:classifier`."""
     needed = ""
     for artifact in artifacts:
-        group, name, version, *rest = artifact.split(":")
-        kind = f"<type>{rest[0]}</type><classifier>{rest[1]}</classifier>" if rest else ""
-        needed += (
-            f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
-            f"<version>{version}</version>{kind}</dependency>"
-        )
+        group, name, version, *archive = artifact.split(":")
+        needed += f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>"
+        if archive:
+            # An archive holds all that it needs; jars come with their own dependencies.
+            needed += f"<type>{archive[0]}</type><classifier>{archive[1]}</classifier><exclusions><exclusion>"
+            needed += "<groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+        needed += "</dependency>"
     pom = target.with_suffix(".pom")
     pom.write_text(
         "<project><modelVersion>4.0.0</modelVersion><groupId>hansard</groupId><artifactId>services</artifactId>"
         f"<version>1</version><packaging>pom</packaging><dependencies>{needed}</dependencies></project>",
         encoding="utf-8",
     )
-    # An archive is wanted alone; jars are wanted with their own dependencies.
-    alone = all(artifact.count(":") > 2 for artifact in artifacts)
-    retried(
-        ["mvn", "-B", "-q", "-f", pom, "dependency:copy-dependencies"]
-        + [f"-DoutputDirectory={target}", "-DincludeScope=runtime", f"-DexcludeTransitive={str(alone).lower()}"]
-    )
+    options = [f"-DoutputDirectory={target}", "-DincludeScope=runtime"]
+    retried(["mvn", "-B", "-q", "-f", pom, "dependency:copy-dependencies", *options])
     pom.unlink()
 
 
@@ -137,11 +135,12 @@ def start(home, attempt):
 
 
 class Launch:
-    """A started process: ready once it answers `greeting`, the smallest request of its protocol, on `port`."""
+    """A started process: ready once `greeting`, the smallest request of its protocol, gets what begins with `answer`."""
 
-    def __init__(self, home, command, *, port, greeting, environment, seconds):
+    def __init__(self, home, command, *, port, greeting, environment, seconds, answer=b""):
         self.log = home / "log"
-        self.port, self.greeting, self.environment, self.seconds = port, greeting, environment, seconds
+        self.port, self.greeting, self.answer = port, greeting, answer
+        self.environment, self.seconds = environment, seconds
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -152,20 +151,30 @@ class Launch:
         """False once the process has ended or its time is over."""
         end = time.monotonic() + self.seconds
         while time.monotonic() < end and self.process.poll() is None:
-            if _answers(self.port, self.greeting):
+            if self.answers():
                 return True
             time.sleep(0.1)
         return False
+
+    def answers(self):
+        """Whether it answers now."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as probe:
+                probe.sendall(self.greeting)
+                got = probe.recv(64)
+                return bool(got) and got.startswith(self.answer)
+        except OSError:
+            return False
 
 
 def stop(home):
     """Ends the process of a service directory and removes it. Its data is for one run, so nothing is flushed."""
     try:
-        pid, started_at = (home / "pid").read_text().split()
+        pid, _, started_at = (home / "pid").read_text().strip().partition(" ")
     except FileNotFoundError:
-        pid, started_at = "0", "none"
+        pid, started_at = "", ""
     # The start time tells our process from a later one under the same number.
-    while _started_at(pid) == started_at:
+    while started_at and _started_at(pid) == started_at:
         os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.02)
     shutil.rmtree(home, ignore_errors=True)
@@ -178,12 +187,3 @@ def _started_at(pid):
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
-
-
-def _answers(port, greeting):
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
-            probe.sendall(greeting)
-            return bool(probe.recv(1))
-    except OSError:
-        return False
