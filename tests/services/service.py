@@ -55,7 +55,8 @@ def retried(command, **options):
         if done.returncode == 0:
             return
         time.sleep(2 * attempt + 1)
-    raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    output = done.stdout[-3000:] + done.stderr[-3000:]
+    raise ServiceError(f"`{' '.join(map(str, command))}` failed three times:\n{output}")
 
 
 def from_maven(target, artifacts):
@@ -135,7 +136,7 @@ def start(home, attempt):
 
 
 class Launch:
-    """A started process: ready once `greeting`, the smallest request of its protocol, gets what begins with `answer`."""
+    """A started process: ready once `greeting`, the protocol's smallest request, gets what begins with `answer`."""
 
     def __init__(self, home, command, *, port, greeting, environment, seconds, answer=b""):
         self.log = home / "log"

@@ -128,3 +128,38 @@ fn only_the_commit_module_commits() {
         ],
     );
 }
+
+#[test]
+fn connectors_see_no_stage() {
+    let rule = |file: &File| {
+        let mut found = Findings::new();
+        if !file.is_rust() || !file.path.starts_with("connectors/") {
+            return found;
+        }
+        for run in runs(&file.text) {
+            let all = places(&run, &["hansard_jobs", ":", ":"]);
+            let mut ports = places(&run, &["hansard_jobs", ":", ":", "ports"]);
+            for line in all {
+                match ports.iter().position(|port| *port == line) {
+                    Some(at) => drop(ports.remove(at)),
+                    None => {
+                        found.push((line, "a connector takes ports from jobs, and nothing else".to_owned()))
+                    }
+                }
+            }
+        }
+        found
+    };
+    hold(
+        rule,
+        &[
+            ("connectors/audio/src/a.rs", "use hansard_jobs::split::Split;"),
+            ("connectors/audio/src/a.rs", "use hansard_jobs::{ports::Audio, split};"),
+            ("connectors/audio/src/a.rs", "fn a(b: hansard_jobs::ports::A, c: hansard_jobs::D) {}"),
+        ],
+        &[
+            ("connectors/audio/src/a.rs", "use hansard_jobs::ports::Audio;"),
+            ("streams/app/src/a.rs", "use hansard_jobs::a;"),
+        ],
+    );
+}
