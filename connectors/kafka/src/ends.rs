@@ -1,0 +1,88 @@
+//! Where partitions begin and end, by a client that reads uncommitted: to one that reads committed, the end of a
+//! partition with an open transaction is where that transaction began.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hansard_core::id::Offset;
+use hansard_runtime::ports::log::{LogError, TopicPartition};
+use hansard_schemas::Topic;
+use rdkafka::Offset as KafkaOffset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::client::Reporting;
+use crate::config::{ConfigError, KafkaConfig};
+use crate::convert::{Names, partition_error, unavailable};
+
+pub(crate) struct Watermarks {
+    client: BaseConsumer<Reporting>,
+    prefix: String,
+    partitions: u32,
+    timeout: Duration,
+}
+
+impl Watermarks {
+    pub(crate) fn new(config: &KafkaConfig) -> Result<Self, ConfigError> {
+        let client = config
+            .watermarks()
+            .create_with_context(Reporting)
+            .map_err(|error| ConfigError::Client { cause: error.to_string() })?;
+        let (prefix, partitions) = (config.prefix.clone(), config.partitions);
+        Ok(Self { client, prefix, partitions, timeout: config.request_timeout })
+    }
+
+    /// The first offset that each partition still holds. Blocks; one request a broker.
+    pub(crate) fn beginnings(&self, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        self.ask(of, KafkaOffset::Beginning)
+    }
+
+    /// The high watermark of each partition. Blocks; one request a broker.
+    pub(crate) fn ends(&self, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        self.ask(of, KafkaOffset::End)
+    }
+
+    fn ask(&self, of: &[TopicPartition], which: KafkaOffset) -> Result<Vec<Offset>, LogError> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Serves the client's own events, which nobody else polls for.
+        drop(self.client.poll(Duration::ZERO));
+        let mut topics: Vec<Topic> = of.iter().map(|at| at.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let names = Names::new(&self.prefix, &topics);
+        // `offsets_for_times` takes the beginning and the end for times, and asks each broker once for all its own.
+        let asked = names.list(of.iter().map(|at| (*at, which)));
+        let answer =
+            self.client.offsets_for_times(asked, self.timeout).map_err(|error| unavailable(&error))?;
+        let mut found = HashMap::new();
+        for line in answer.elements() {
+            let Some(at) = names.place(&line) else { continue };
+            line.error().map_err(|error| partition_error(at, &error))?;
+            if let KafkaOffset::Offset(offset) = line.offset() {
+                found.insert(at, Offset(offset));
+            }
+        }
+        let missing =
+            |at: &TopicPartition| LogError::Unavailable { cause: format!("no offset known for {at}") };
+        of.iter().map(|at| found.get(at).copied().ok_or_else(|| missing(at))).collect()
+    }
+
+    /// Refuses a topic that is not there or has another partition count than the deployment's. Blocks.
+    pub(crate) fn check_topic(&self, topic: Topic) -> Result<(), LogError> {
+        let name = Names::new(&self.prefix, &[topic]).full(topic);
+        let metadata =
+            self.client.fetch_metadata(Some(&name), self.timeout).map_err(|error| unavailable(&error))?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == name)
+            .map_or(0, |found| found.partitions().len());
+        let problem = match partitions {
+            0 => "does not exist".to_owned(),
+            found if found == self.partitions as usize => return Ok(()),
+            found => format!("has {found} partitions where the deployment has {}", self.partitions),
+        };
+        Err(LogError::Topic { topic: topic.to_string(), problem })
+    }
+}
