@@ -83,7 +83,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let unframed = || DecodeError::Unframed { head: bytes[..bytes.len().min(10)].to_vec() };
     let framed = bytes.strip_prefix(&SINGLE_OBJECT).ok_or_else(unframed)?;
     let (fingerprint, datum) = framed.split_first_chunk().ok_or_else(unframed)?;
-    released::read_by_fingerprint(u64::from_le_bytes(*fingerprint), datum)
+    released::read(u64::from_le_bytes(*fingerprint), datum)
 }
 
 /// CRC-64-AVRO of the parsing canonical form of a record's current schema.

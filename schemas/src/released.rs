@@ -67,23 +67,40 @@ pub(crate) enum Writer {
 }
 
 /// What is known of schemas, by fingerprint.
-struct Known {
+pub(crate) struct Known {
     /// In the order of [`RecordName::ALL`].
     current: Vec<(u64, Schema)>,
-    older: HashMap<u64, Writer>,
+    others: HashMap<u64, Writer>,
 }
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     max_allocation_bytes(ALLOCATION_BYTES_MAX);
-    let current: Vec<_> = RecordName::ALL.iter().map(|record| embedded(record.schema())).collect();
-    let older = RELEASED
-        .iter()
-        .map(|released| (released.record, embedded(released.schema)))
-        .filter(|(_, (fingerprint, _))| current.iter().all(|(known, _)| known != fingerprint))
-        .map(|(record, (fingerprint, schema))| (fingerprint, Writer::Other(record, Box::new(schema))))
-        .collect();
-    Known { current, older }
+    Known::with(RELEASED.iter().map(|released| (released.record, released.schema)))
 });
+
+impl Known {
+    /// The current schemas and these released ones.
+    pub(crate) fn with<'a>(released: impl Iterator<Item = (RecordName, &'a str)>) -> Self {
+        let current: Vec<_> = RecordName::ALL.iter().map(|record| embedded(record.schema())).collect();
+        let mut others: HashMap<_, _> = released
+            .map(|(record, json)| (embedded(json), record))
+            .map(|((fingerprint, schema), record)| (fingerprint, Writer::Other(record, Box::new(schema))))
+            .collect();
+        // Producers that use the library for Rust write the fingerprint of its own canonical form.
+        others.extend(RecordName::ALL.iter().zip(&current).map(|(record, (_, schema))| {
+            (crc_64_avro(schema.canonical_form().as_bytes()), Writer::Current(*record))
+        }));
+        Self { current, others }
+    }
+
+    /// Reads a datum that was written under the schema of this fingerprint.
+    pub(crate) fn read(&self, fingerprint: u64, datum: &[u8]) -> Result<Record, DecodeError> {
+        if let Some(index) = self.current.iter().position(|(current, _)| *current == fingerprint) {
+            return read_current(RecordName::ALL[index], datum);
+        }
+        self.others.get(&fingerprint).ok_or(DecodeError::UnknownSchema { fingerprint })?.read(datum)
+    }
+}
 
 fn embedded(json: &str) -> (u64, Schema) {
     let schema = Schema::parse_str(json).unwrap_or_else(|error| panic!("embedded schema {json}: {error}"));
@@ -119,14 +136,9 @@ pub(crate) fn current(record: RecordName) -> &'static Schema {
     &KNOWN.current[record as usize].1
 }
 
-/// Finds the writer of a fingerprint, first among the current schemas.
-pub(crate) fn read_by_fingerprint(fingerprint: u64, datum: &[u8]) -> Result<Record, DecodeError> {
-    let known = &*KNOWN;
-    if let Some(index) = known.current.iter().position(|(current, _)| *current == fingerprint) {
-        return Writer::Current(RecordName::ALL[index]).read(datum);
-    }
-    let older = known.older.get(&fingerprint).ok_or(DecodeError::UnknownSchema { fingerprint })?;
-    older.read(datum)
+/// Reads a datum that was written under the current or a released schema.
+pub(crate) fn read(fingerprint: u64, datum: &[u8]) -> Result<Record, DecodeError> {
+    KNOWN.read(fingerprint, datum)
 }
 
 impl Writer {

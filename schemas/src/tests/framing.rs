@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::samples;
-use crate::released;
+use crate::codec::{Datum, write_long};
+use crate::released::{self, Known};
 use crate::{
-    DecodeError, Finish, Framing, Record, RecordName, Registry, RegistryError, decode, encode, fingerprint,
+    DecodeError, Encode, Finish, Framing, Options, Record, RecordName, Registry, RegistryError, decode,
+    encode, fingerprint,
 };
 
 #[test]
@@ -83,8 +85,8 @@ fn other_finish() -> String {
     schema.to_string()
 }
 
+/// The sample under that schema, framed with the id 9.
 fn other_finish_bytes() -> Vec<u8> {
-    use crate::codec::Datum;
     let finish = samples::finish();
     let mut bytes = vec![0, 0, 0, 0, 9];
     finish.conversation_id.write(&mut bytes);
@@ -111,6 +113,54 @@ fn another_version_of_a_schema_is_read_once_it_was_learned() {
     }
     let trailing = [&bytes[..], &[0]].concat();
     assert!(matches!(framing.decode(&trailing), Err(DecodeError::Datum { .. })));
+}
+
+#[test]
+fn a_released_schema_is_read_by_its_fingerprint() {
+    let other = other_finish();
+    let schema = apache_avro::Schema::parse_str(&other).unwrap();
+    let fingerprint = released::crc_64_avro(released::canonical(&schema).as_bytes());
+    let datum = &other_finish_bytes()[5..];
+    let known = Known::with([(RecordName::Finish, other.as_str())].into_iter());
+    let expected = Finish { expected_by_track: [].into(), ..samples::finish() };
+    assert_eq!(known.read(fingerprint, datum).unwrap(), Record::from(expected));
+    assert!(matches!(released::read(fingerprint, datum), Err(DecodeError::UnknownSchema { .. })));
+}
+
+#[test]
+fn a_declared_count_under_another_schema_allocates_nothing_large() {
+    let (_, framing) = registry();
+    let Framing::Registry(registry) = &framing else { panic!("{framing:?}") };
+    registry.learn(9, &other_finish()).unwrap();
+    // An id, an event id, a time and a source of one byte each, and then the attributes.
+    let mut bytes = vec![0, 0, 0, 0, 9, 0, 0, 0, 0];
+    write_long(1 << 22, &mut bytes);
+    bytes.resize(64, 0);
+    let Err(DecodeError::Resolve { source, .. }) = framing.decode(&bytes) else { panic!("accepted") };
+    assert!(source.to_string().contains("allocate"), "{source}");
+}
+
+#[test]
+fn the_fingerprint_of_the_library_for_rust_is_understood() {
+    use apache_avro::rabin::Rabin;
+    let schema = released::current(RecordName::Finish);
+    let header = apache_avro::headers::RabinFingerprintHeader::from_schema(schema);
+    let mut bytes = apache_avro::headers::HeaderBuilder::build_header(&header);
+    assert_ne!(bytes[2..10], fingerprint(RecordName::Finish).to_le_bytes());
+    assert_eq!(bytes[2..10], schema.fingerprint::<Rabin>().bytes);
+    samples::finish().write_datum(&mut bytes);
+    assert_eq!(decode(&bytes).unwrap(), samples::finish().into());
+}
+
+#[test]
+fn as_json_a_record_carries_its_name_and_bytes_in_hex() {
+    let json = serde_json::to_value(Record::from(samples::split())).unwrap();
+    assert_eq!(json["record"], "Split");
+    assert_eq!(json["conversation_id"], "c-1");
+    assert_eq!(json["segments"][0]["sha256"], "07".repeat(32));
+    let options: Options = serde_json::from_str(r#"{"language": "nl"}"#).unwrap();
+    assert_eq!(options, Options { language: Some("nl".into()), ..Options::default() });
+    assert!(serde_json::from_str::<Options>(r#"{"langauge": "nl"}"#).is_err());
 }
 
 #[test]
