@@ -10,7 +10,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod decide;
+pub mod document;
 mod draft;
+pub mod export;
 pub mod fact;
 pub mod id;
 pub mod manifest;
@@ -31,3 +33,5 @@ pub use rules::Rules;
 pub use status::{Explanation, Status, explain, status};
 pub use window::Window;
 
+#[cfg(test)]
+mod tests;

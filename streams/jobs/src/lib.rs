@@ -1,1 +1,13 @@
-//! Skeleton.
+//! The jobs: one file a stage, and the whole dataflow on one screen.
+//!
+//! They never name a client of a real system, never read the environment or the system's time; what they need of the
+//! world comes through ports.
+
+pub mod aggregate;
+pub mod convert;
+pub mod effects;
+pub mod merge;
+pub mod ports;
+pub mod split;
+pub mod summarize;
+pub mod transcribe;

@@ -97,7 +97,7 @@ async fn committed(committing: &mut Option<Committing>) -> Result<(), TransactEr
 /// Ends when the process is asked to stop; a dropped sender asks for nothing.
 pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -299,7 +299,9 @@ impl<F: Fold> Ordered<F> {
     /// Begins the next transaction, once the last one has ended.
     async fn commit(&mut self, held: &mut Held, mut batch: Batch, applied: Applied) -> Result<(), LogError> {
         let epoch = held.assignment.as_ref().map(|assignment| assignment.epoch);
-        for (partition, record) in applied.emissions {
+        let now = self.ports.clock.now();
+        for (partition, mut record) in applied.emissions {
+            record.stamp(&self.redeliver.source, now.0);
             batch.emit(self.redeliver.outgoing(partition, &record));
         }
         if wait_for_commit(held).await? && held.assignment.as_ref().map(|now| now.epoch) == epoch {

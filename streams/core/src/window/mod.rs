@@ -282,10 +282,10 @@ impl Window {
         self.finish.as_ref()
     }
 
-    /// The last finalize known; of several contents of one revision the one with the greatest digest of its content.
+    /// The last finalize known; of several contents of one revision the one with the latest time.
     #[must_use]
     pub fn last_finalize(&self) -> Option<&Finalize> {
-        self.contents.values().rev().find_map(Option::as_ref)
+        self.contents.values().flatten().max()
     }
 
     /// Number of the last finalize known.
@@ -310,6 +310,14 @@ impl Window {
     #[must_use]
     pub fn standing_split(&self, chunk: &ChunkId) -> Option<&Cut> {
         self.chunks.get(chunk).and_then(Chunk::standing_cut)
+    }
+
+    /// The segments of the chunk's standing Split with how they stand: what [`crate::manifest::chunk_digest`] is over.
+    pub fn segments(&self, chunk: &ChunkId) -> impl Iterator<Item = (u32, crate::manifest::SegmentStatus)> {
+        let chunk = self.chunks.get(chunk);
+        chunk
+            .into_iter()
+            .flat_map(|chunk| chunk.segments().map(|(number, segment)| (number, segment.status())))
     }
 
     /// Whether another Upload than this one stands for its chunk: a `conflicting_upload`, to be shown, which ends

@@ -1,0 +1,360 @@
+//! The stage aggregate: joins all facts of a conversation and closes its window when nothing is missing any more, or
+//! its deadline has passed.
+//!
+//! Consumes: `uploads`, `splits`, `transcripts`, `failures`, `finalizes`, `merges`, `summaries`. Emits: `Finalize`,
+//! `Conversation` on change of status, `Segment`s of a rerun, `Failure` for a conflicting upload. Key: the conversation.
+//! Effect: rows of facts, the index of open windows, an erasure. Bad input: dead letter; a window whose decision panics
+//! is quarantined alone.
+
+mod emit;
+mod shard;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use hansard_core::fact::Fact;
+use hansard_core::id::{Millis, Partition, Timestamp};
+use hansard_core::redelivery::Class;
+use hansard_core::{Decision, Rules, Window, decide};
+use hansard_runtime::ordered::{Applied, Fold};
+use hansard_runtime::ports::Ports;
+use hansard_runtime::ports::facts::{Erasure, Row};
+use hansard_runtime::ports::windows::OpenWindow;
+use hansard_runtime::stage::{Failed, Input};
+use hansard_schemas::{Record, Topic};
+
+use crate::convert;
+pub use emit::{hex, segment};
+use shard::{Kept, Shard};
+
+/// How the aggregator behaves.
+#[derive(Debug, Clone)]
+pub struct AggregateConfig {
+    /// The rules of closing, with their lengths of time.
+    pub rules: Rules,
+    /// Bytes of windows kept in memory, about, at most (default 256 MiB). Others are read back when a fact or their
+    /// time comes.
+    pub cache_bytes_max: usize,
+    /// How far back open windows are looked for at a take-over (default 35 days): the longest retention.
+    pub retention: Millis,
+    /// Windows read back at once (default 16).
+    pub reads_max: usize,
+    /// Windows looked at by the clock in one transaction (default 256).
+    pub looks_max: usize,
+}
+
+impl Default for AggregateConfig {
+    fn default() -> Self {
+        Self {
+            rules: Rules::default(),
+            cache_bytes_max: 256 << 20,
+            retention: Millis::hours(35 * 24),
+            reads_max: 16,
+            looks_max: 256,
+        }
+    }
+}
+
+/// The aggregator.
+pub struct Aggregate {
+    ports: Ports,
+    config: AggregateConfig,
+    shards: BTreeMap<Partition, Shard>,
+    /// Windows that changed, or whose time has come, and that are not decided about yet.
+    touched: BTreeSet<Place>,
+    /// False during a take-over.
+    deciding: bool,
+}
+
+/// A fact with the row that keeps it.
+pub struct Known {
+    partition: Partition,
+    row: Row,
+    fact: Fact,
+}
+
+/// A conversation in its partition.
+type Place = (Partition, Arc<str>);
+
+impl Aggregate {
+    /// An aggregator with its ports.
+    #[must_use]
+    pub fn new(ports: Ports, config: AggregateConfig) -> Self {
+        Self { ports, config, shards: BTreeMap::new(), touched: BTreeSet::new(), deciding: false }
+    }
+
+    fn kept(&mut self, place: &Place) -> &mut Kept {
+        self.shards.entry(place.0).or_default().kept(&place.1)
+    }
+
+    /// Reads windows back that are not in memory.
+    async fn load(&mut self, places: impl Iterator<Item = Place>) -> Result<(), Failed> {
+        let mut absent: BTreeSet<Place> = places.collect();
+        absent.retain(|place| self.kept(place).window.is_none());
+        let reads = absent.into_iter().map(|place| read(self.ports.clone(), place));
+        let windows: Vec<(Place, Vec<Known>, bool)> =
+            stream::iter(reads).buffered(self.config.reads_max).try_collect().await?;
+        for (place, known, erased) in windows {
+            let mut window = Window::new();
+            if erased {
+                window.apply(&Fact::Erase);
+            }
+            let kept = self.kept(&place);
+            for known in known {
+                window.apply(&known.fact);
+                kept.extras.learn(&known.row);
+            }
+            kept.window = Some(window);
+        }
+        Ok(())
+    }
+
+    /// Writes rows and carries erasures out: the marker first.
+    async fn keep(&self, rows: &[Row]) -> Result<(), Failed> {
+        self.ports.facts.write(rows).await?;
+        for row in rows {
+            let Record::Erase(erase) = &row.record else { continue };
+            let marker = Erasure { time: row.time, reason: erase.reason.clone().unwrap_or_default() };
+            self.ports.facts.erase(&erase.conversation_id, marker).await?;
+            self.ports.journal.erase(&erase.conversation_id).await?;
+            self.ports.dead_letters.erase(&erase.conversation_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides about the touched windows. What can fail comes first, so that a failure leaves nothing half done: the
+    /// same windows are decided about again.
+    async fn decide(&mut self, applied: &mut Applied) -> Result<(), Failed> {
+        let now = self.ports.clock.now();
+        let touched: Vec<Place> = self.touched.iter().cloned().collect();
+        let (mut decisions, mut needed) = (Vec::new(), Vec::new());
+        for place in touched {
+            let (judged, rules) = (self.shards.entry(place.0).or_default().judged, self.config.rules);
+            let kept = self.kept(&place);
+            let Some(window) = &kept.window else { continue };
+            match catch_unwind(AssertUnwindSafe(|| decide(window, &rules, judged))) {
+                Ok(decision) => {
+                    let awaited = emit::awaited_revision(window, &rules, judged, &decision);
+                    if let Some(revision) = awaited.filter(|r| kept.entries.iter().all(|e| e.revision < *r)) {
+                        needed.push((place.clone(), entry(&place, revision, now)));
+                    }
+                    decisions.push((place, decision));
+                }
+                Err(_) => self.quarantine(&place),
+            }
+        }
+        // Before the transaction: too many entries are harmless, too few never are.
+        if !needed.is_empty() {
+            let entries: Vec<OpenWindow> = needed.iter().map(|(_, entry)| entry.clone()).collect();
+            self.ports.windows.insert(&entries).await?;
+        }
+        for (place, entry) in needed {
+            self.kept(&place).entries.insert(entry);
+        }
+        for (place, decision) in decisions {
+            self.carry_out(&place, decision, now, applied);
+        }
+        self.touched.clear();
+        Ok(())
+    }
+
+    /// Emits what was decided, and the status where it changed. In memory a Finalize counts from here on.
+    fn carry_out(&mut self, place: &Place, decision: Decision, now: Timestamp, applied: &mut Applied) {
+        let (judged, rules) = (self.shards.entry(place.0).or_default().judged, self.config.rules);
+        let kept = self.kept(place);
+        let Some(window) = kept.window.as_mut() else { return };
+        let look_at = match decision {
+            Decision::Wait { look_at } => look_at,
+            Decision::Finalize(manifest) => {
+                let record = convert::finalize_record(&place.1, &manifest);
+                let Ok(fact) = convert::finalize(&record, now) else { return self.quarantine(place) };
+                window.apply(&Fact::Finalize(fact));
+                kept.unread = Some(manifest.revision);
+                applied.emissions.push((place.0, Record::Finalize(record)));
+                match decide(window, &rules, judged) {
+                    Decision::Wait { look_at } => look_at,
+                    // Only a conflict of contents forces a revision at once; the clock brings it.
+                    Decision::Finalize(_) => Some(judged),
+                }
+            }
+        };
+        let status = emit::Told::of(window, &rules, judged);
+        if status.is_at_rest() && look_at.is_none() {
+            applied.settled.extend(std::mem::take(&mut kept.entries));
+        }
+        if kept.told.as_ref() != Some(&status) {
+            let record = kept.extras.conversation(&place.1, window, &status, now);
+            applied.emissions.push((place.0, Record::Conversation(record)));
+            kept.told = Some(status);
+        }
+        self.shards.entry(place.0).or_default().look_at(&place.1, look_at);
+    }
+
+    fn quarantine(&mut self, place: &Place) {
+        tracing::error!(
+            conversation = &*place.1,
+            partition = place.0.0,
+            "window quarantined: its decision failed"
+        );
+        self.touched.remove(place);
+        self.shards.entry(place.0).or_default().quarantine(&place.1);
+    }
+
+    /// The segments that a rerun covers, from the rows of their Splits and Uploads.
+    async fn segments_again(
+        &mut self,
+        place: &Place,
+        chunks: &emit::Rework,
+    ) -> Result<Vec<(Partition, Record)>, Failed> {
+        let rows = self.ports.facts.read(&place.1).await?;
+        let kept = self.kept(place);
+        let Some(window) = &kept.window else { return Ok(Vec::new()) };
+        Ok(emit::segments(window, chunks, &rows).map(|segment| (place.0, Record::Segment(segment))).collect())
+    }
+
+    fn evict(&mut self) {
+        let share = self.config.cache_bytes_max / self.shards.len().max(1);
+        self.shards.values_mut().for_each(|shard| shard.evict(share));
+    }
+}
+
+/// Reads one conversation's rows and its erasure marker.
+async fn read(ports: Ports, place: Place) -> Result<(Place, Vec<Known>, bool), Failed> {
+    if ports.facts.erasure(&place.1).await?.is_some() {
+        return Ok((place, Vec::new(), true));
+    }
+    let rows = ports.facts.read(&place.1).await?;
+    let mut known = Vec::with_capacity(rows.len());
+    for row in rows {
+        let fact = convert::fact(&row).map_err(|error| {
+            Failed::new(Class::Unavailable, "store_corrupt", format!("{}: {error}", place.1))
+        })?;
+        known.push(Known { partition: place.0, row, fact });
+    }
+    Ok((place, known, false))
+}
+
+#[async_trait]
+impl Fold for Aggregate {
+    type Fact = Known;
+
+    fn fact(&self, input: Input) -> Result<Known, Failed> {
+        let row = Row { offset: input.origin, time: input.time, record: input.record };
+        let fact = convert::fact(&row)
+            .map_err(|error| Failed::new(Class::Permanent, "invalid", error.to_string()))?;
+        Ok(Known { partition: input.from.partition, row, fact })
+    }
+
+    fn facts(&self) -> &'static [Topic] {
+        &FACTS
+    }
+
+    fn own(&self) -> Topic {
+        Topic::Finalizes
+    }
+
+    fn assigned(&mut self) {
+        self.shards.clear();
+        self.touched.clear();
+        self.deciding = false;
+    }
+
+    async fn taken_over(&mut self, partitions: &[Partition]) -> Result<(), Failed> {
+        let since = day(Timestamp(self.ports.clock.now().0.saturating_sub(self.config.retention.0)));
+        for partition in partitions {
+            let entries = self.ports.windows.list(*partition, since).await?;
+            let shard = self.shards.entry(*partition).or_default();
+            for entry in entries {
+                let conversation: Arc<str> = entry.conversation.as_str().into();
+                shard.kept(&conversation).entries.insert(entry);
+                shard.look_at(&conversation, Some(Timestamp::MIN));
+            }
+        }
+        self.deciding = true;
+        Ok(())
+    }
+
+    async fn apply(&mut self, facts: Vec<Known>) -> Result<Applied, Failed> {
+        let place = |known: &Known| (known.partition, Arc::<str>::from(known.row.record.conversation_id()));
+        let places: Vec<Place> = facts.iter().map(place).collect();
+        self.load(places.iter().cloned()).await?;
+        let (rows, facts): (Vec<Row>, Vec<Fact>) =
+            facts.into_iter().map(|known| (known.row, known.fact)).unzip();
+        self.keep(&rows).await?;
+        let mut applied = Applied::default();
+        let mut rework: BTreeMap<Place, emit::Rework> = BTreeMap::new();
+        for ((place, row), fact) in places.into_iter().zip(&rows).zip(&facts) {
+            let kept = self.kept(&place);
+            let Some(window) = kept.window.as_mut() else { continue };
+            let stood = emit::standing(window, fact);
+            let changed = window.apply(fact);
+            if let Fact::Finalize(finalize) = fact {
+                kept.unread = kept.unread.filter(|unread| *unread > finalize.revision);
+            }
+            kept.extras.learn(row);
+            applied
+                .emissions
+                .extend(emit::conflict(window, stood, fact, row).map(|record| (place.0, record)));
+            if let Some(chunk) = emit::rework(window, fact) {
+                rework.entry(place.clone()).or_default().insert(chunk);
+            }
+            if changed {
+                self.touched.insert(place);
+            }
+        }
+        for (place, chunks) in rework {
+            applied.emissions.extend(self.segments_again(&place, &chunks).await?);
+        }
+        if self.deciding {
+            self.decide(&mut applied).await?;
+        } else {
+            for (partition, conversation) in std::mem::take(&mut self.touched) {
+                self.shards.entry(partition).or_default().look_at(&conversation, Some(Timestamp::MIN));
+            }
+        }
+        self.evict();
+        Ok(applied)
+    }
+
+    fn look_at(&self, partition: Partition) -> Option<Timestamp> {
+        self.shards.get(&partition)?.next_look()
+    }
+
+    async fn look(&mut self, partition: Partition, judged: Timestamp) -> Result<Applied, Failed> {
+        let looks_max = self.config.looks_max;
+        let shard = self.shards.entry(partition).or_default();
+        shard.judged = shard.judged.max(judged);
+        let due = shard.due(judged, looks_max);
+        self.touched.extend(due.into_iter().map(|conversation| (partition, conversation)));
+        let mut applied = Applied::default();
+        let touched: Vec<Place> = self.touched.iter().cloned().collect();
+        self.load(touched.into_iter()).await?;
+        self.decide(&mut applied).await?;
+        self.evict();
+        Ok(applied)
+    }
+}
+
+/// The topics whose records are facts.
+const FACTS: [Topic; 7] = [
+    Topic::Uploads,
+    Topic::Splits,
+    Topic::Transcripts,
+    Topic::Failures,
+    Topic::Finalizes,
+    Topic::Merges,
+    Topic::Summaries,
+];
+
+/// The UTC day of a time, in days since the Unix epoch.
+fn day(time: Timestamp) -> i32 {
+    i32::try_from(time.0.div_euclid(86_400_000)).unwrap_or(0)
+}
+
+/// An entry of the index.
+fn entry(place: &Place, revision: i32, now: Timestamp) -> OpenWindow {
+    OpenWindow { partition: place.0, day: day(now), conversation: place.1.to_string(), revision }
+}

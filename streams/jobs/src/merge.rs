@@ -1,0 +1,195 @@
+//! The stage merge: a finalized conversation's recordings become one file.
+//!
+//! Consumes: `Finalize`. Emits: `Merge`, naming each input with its status; or a terminal `Failure`. Key: the
+//! conversation. Effect: reads every chunk that arrived, in timeline order, and writes one object. Bad input: a bad
+//! chunk is skipped with its reason; a newer revision makes this one superseded, without paying.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use hansard_core::ChunkId;
+use hansard_core::id::Digest;
+use hansard_core::redelivery::Class;
+use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::stage::{Answer, Failed, Input, Stage};
+use hansard_schemas::{
+    Finalize, Merge as MergeRecord, MergeInput, Object, Record, RecordName, encode, upload_digest,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::effects::{Effect, Known, event_of, journal_key, known, name, result};
+use crate::ports::{Audio, MergeSource, Merged};
+
+/// The stage.
+pub struct Merge {
+    effect: Effect,
+    audio: Arc<dyn Audio>,
+}
+
+/// One chunk that is to be merged.
+struct Source {
+    chunk: String,
+    upload_digest: Digest,
+    offset_ms: i64,
+    object: Object,
+}
+
+impl Merge {
+    /// The stage with its audio path.
+    #[must_use]
+    pub fn new(effect: Effect, audio: Arc<dyn Audio>) -> Self {
+        Self { effect, audio }
+    }
+
+    async fn call(&self, finalize: &Finalize, sources: Vec<Source>, input: Digest) -> Result<Bytes, Failed> {
+        let (extension, content_type) = self.audio.merge_format();
+        let merged = self.audio.merge(self.open(sources)).await?;
+        let key = format!("merged/{}/{input}.{extension}", finalize.conversation_id);
+        let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
+        let Merged { file, inputs } = merged;
+        let inputs = inputs.into_iter().map(|input| MergeInput {
+            chunk_id: input.chunk_id,
+            status: input.status.to_owned(),
+            code: input.code,
+            offset_ms: input.offset_ms,
+            duration_ms: input.duration_ms,
+        });
+        let record = MergeRecord {
+            conversation_id: finalize.conversation_id.clone(),
+            format: Some(extension.to_owned()),
+            inputs: inputs.collect(),
+            ..Default::default()
+        };
+        let file = match file {
+            Ok(file) => file,
+            Err(code) => return Ok(encode(&failed(record, code))),
+        };
+        self.effect.ports.objects.put_stream(&object, content_type, file.body).await?;
+        Ok(encode(&MergeRecord {
+            outcome: "done".to_owned(),
+            key: Some(key),
+            sha256: Some(file.sha256),
+            bytes: Some(file.bytes),
+            duration_ms: Some(file.duration_ms),
+            ..record
+        }))
+    }
+
+    /// The recordings one by one, each opened when its turn comes.
+    fn open(&self, sources: Vec<Source>) -> BoxStream<'static, MergeSource> {
+        let objects = Arc::clone(&self.effect.ports.objects);
+        let storage = Arc::clone(&self.effect.storage);
+        let opened = stream::iter(sources).then(move |source| {
+            let (objects, storage) = (Arc::clone(&objects), Arc::clone(&storage));
+            async move {
+                let etag = (!source.object.etag.is_empty()).then_some(source.object.etag.as_str());
+                let body = match storage.check(&source.object) {
+                    Err(failed) => Err(failed),
+                    Ok(()) => objects.get(&name(&source.object), etag).await.map_err(Failed::from),
+                };
+                MergeSource { chunk_id: source.chunk, offset_ms: source.offset_ms, body }
+            }
+        });
+        opened.boxed()
+    }
+}
+
+fn failed(record: MergeRecord, code: &str) -> MergeRecord {
+    MergeRecord { outcome: "failed".to_owned(), code: Some(code.to_owned()), ..record }
+}
+
+/// The chunks that arrived, in timeline order, with what stands for each.
+fn sources(finalize: &Finalize, known: &Known) -> Vec<Source> {
+    let mut objects = BTreeMap::new();
+    for row in &known.rows {
+        if let Record::Upload(upload) = &row.record {
+            objects.insert((upload.chunk_id.as_str(), upload_digest(upload)), &upload.object);
+        }
+    }
+    let source = |chunk: &hansard_schemas::FinalizeChunk| {
+        let standing = known.window.standing_upload(&ChunkId::new(chunk.chunk_id.as_str()).ok()?)?;
+        let object = objects.get(&(chunk.chunk_id.as_str(), standing.digest.to_string()))?;
+        Some(Source {
+            chunk: chunk.chunk_id.clone(),
+            upload_digest: standing.digest,
+            offset_ms: chunk.offset_ms,
+            object: (*object).clone(),
+        })
+    };
+    finalize.chunks.iter().filter_map(source).collect()
+}
+
+/// What goes into a merge: the format, and each chunk's id, Upload and offset.
+fn input_digest(format: &str, sources: &[Source]) -> Digest {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(format.as_bytes());
+    for source in sources {
+        part(source.chunk.as_bytes());
+        part(&source.upload_digest.0);
+        part(&source.offset_ms.to_be_bytes());
+    }
+    Digest(hash.finalize().into())
+}
+
+#[async_trait]
+impl Stage for Merge {
+    fn stage(&self) -> hansard_schemas::Stage {
+        hansard_schemas::Stage::Merge
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        matches!(record, Record::Finalize(_))
+    }
+
+    async fn process(&self, input: &Input) -> Result<Answer, Failed> {
+        let Record::Finalize(finalize) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Some(known) = known(&self.effect.ports, finalize).await? else {
+            return Ok(Answer::Done(Vec::new()));
+        };
+        let sources = sources(finalize, &known);
+        let generation = finalize.generations.get(self.stage().as_str()).copied().unwrap_or(0);
+        let digest = input_digest(self.audio.merge_format().0, &sources);
+        let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
+        let mut merge = if sources.is_empty() {
+            let conversation_id = finalize.conversation_id.clone();
+            failed(MergeRecord { conversation_id, ..Default::default() }, "no_audio")
+        } else {
+            let call = |_| self.call(finalize, sources, digest);
+            match pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await? {
+                Paid::UnderWay => return Ok(Answer::Parked),
+                Paid::Result(bytes) => match result(&bytes)? {
+                    Record::Merge(merge) => merge,
+                    _ => {
+                        return Err(Failed::new(
+                            Class::Defect,
+                            "journal_corrupt",
+                            "the result of a merge is none",
+                        ));
+                    }
+                },
+            }
+        };
+        merge.event_id = event_of(RecordName::Merge, &key, &finalize.digest);
+        merge.revision = finalize.revision;
+        merge.generation = generation;
+        merge.finalize_digest.clone_from(&finalize.digest);
+        Ok(Answer::Done(vec![Record::Merge(merge)]))
+    }
+
+    async fn undo(&self, _input: &Input, emitted: &[Record]) -> Result<(), Failed> {
+        for record in emitted {
+            let Record::Merge(MergeRecord { key: Some(key), .. }) = record else { continue };
+            let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
+            self.effect.ports.objects.delete(&object).await?;
+        }
+        Ok(())
+    }
+}

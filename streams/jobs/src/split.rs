@@ -1,0 +1,138 @@
+//! The stage split: a chunk's recording becomes segments.
+//!
+//! Consumes: `Upload`. Emits: `Split` and its `Segment`s, or a terminal `Failure`. Key: the conversation. Effect: decodes
+//! and cuts the object, pinned by its ETag; writes the segments under their hash and reads them back, then the journal.
+//! Bad input: permanent failure with the decoder's code. It never deletes the original.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hansard_core::redelivery::Class;
+use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::stage::{Answer, Failed, Input, Stage};
+use hansard_schemas::{
+    Record, RecordName, Split as SplitRecord, Upload, encode, split_digest, upload_digest,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::aggregate::{hex, segment};
+use crate::effects::{Effect, digest, event_of, journal_key, name, result};
+use crate::ports::{Audio, CutSegment};
+
+/// Segments that wait between the cutter and the object store.
+const SEGMENTS_WAITING: usize = 4;
+
+/// The stage.
+pub struct Split {
+    effect: Effect,
+    audio: Arc<dyn Audio>,
+}
+
+impl Split {
+    /// The stage with its audio path.
+    #[must_use]
+    pub fn new(effect: Effect, audio: Arc<dyn Audio>) -> Self {
+        Self { effect, audio }
+    }
+
+    async fn cut(&self, upload: &Upload, digest: &str) -> Result<Bytes, Failed> {
+        let etag = (!upload.object.etag.is_empty()).then_some(upload.object.etag.as_str());
+        let body = self.effect.ports.objects.get(&name(&upload.object), etag).await?;
+        let key_prefix = format!("segments/{}/{digest}/", upload.conversation_id);
+        let (sender, mut receiver) = mpsc::channel(SEGMENTS_WAITING);
+        let keep = async {
+            let mut kept = Vec::new();
+            while let Some(cut) = receiver.recv().await {
+                self.keep(&key_prefix, &cut).await?;
+                kept.push(cut.segment);
+            }
+            Ok::<_, Failed>(kept)
+        };
+        let (cut, segments) = futures::future::join(self.audio.split(body, sender), keep).await;
+        // Where the store failed, the cutter only saw its receiver go.
+        let (segments, cut) = (segments?, cut?);
+        let mut split = SplitRecord {
+            conversation_id: upload.conversation_id.clone(),
+            chunk_id: upload.chunk_id.clone(),
+            upload_digest: digest.to_owned(),
+            plan_version: self.audio.plan_version().to_owned(),
+            bucket: self.effect.storage.bucket.clone(),
+            key_prefix,
+            duration_ms: cut.duration_ms,
+            codec: Some(cut.codec),
+            container: Some(cut.container),
+            sample_rate: Some(cut.sample_rate),
+            channels: Some(cut.channels),
+            truncated: cut.truncated,
+            silent_ms: cut.silent_ms,
+            segments,
+            ..Default::default()
+        };
+        split.digest = split_digest(&split);
+        Ok(encode(&split))
+    }
+
+    /// Writes one segment under its hash, and reads it back: nothing is announced that cannot be had.
+    async fn keep(&self, key_prefix: &str, cut: &CutSegment) -> Result<(), Failed> {
+        let key = format!("{key_prefix}{}", hex(&cut.segment.sha256));
+        let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key };
+        let objects = &self.effect.ports.objects;
+        let head = objects.put(&object, "audio/flac", cut.flac.clone()).await?;
+        let mut body = objects.get(&object, Some(&head.etag)).await?;
+        let mut hash = Sha256::new();
+        while let Some(part) = body.next().await {
+            hash.update(part?);
+        }
+        if hash.finalize()[..] != cut.segment.sha256[..] {
+            let cause = format!("segment {} reads back with another hash", object.key);
+            return Err(Failed::new(Class::Transient, "segment_differs", cause));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Stage for Split {
+    fn stage(&self) -> hansard_schemas::Stage {
+        hansard_schemas::Stage::Split
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        matches!(record, Record::Upload(_))
+    }
+
+    async fn process(&self, input: &Input) -> Result<Answer, Failed> {
+        let Record::Upload(upload) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        self.effect.storage.check(&upload.object)?;
+        let upload_digest = upload_digest(upload);
+        let key = journal_key(&upload.conversation_id, self.stage(), digest(&upload_digest)?, 0);
+        let call = |_| self.cut(upload, &upload_digest);
+        let paid = pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await?;
+        let Paid::Result(bytes) = paid else { return Ok(Answer::Parked) };
+        let Record::Split(mut split) = result(&bytes)? else {
+            return Err(Failed::new(Class::Defect, "journal_corrupt", "the result of a split is none"));
+        };
+        split.event_id = event_of(RecordName::Split, &key, "");
+        let options = upload.options.clone().unwrap_or_default();
+        let segments = split.segments.iter().map(|piece| {
+            let mut work = segment(&split, piece.index, 0, options.clone());
+            work.event_id = event_of(RecordName::Segment, &key, &piece.index.to_string());
+            Record::Segment(work)
+        });
+        let segments: Vec<Record> = segments.collect();
+        Ok(Answer::Done([Record::Split(split)].into_iter().chain(segments).collect()))
+    }
+
+    async fn undo(&self, _input: &Input, emitted: &[Record]) -> Result<(), Failed> {
+        for record in emitted {
+            if let Record::Segment(segment) = record {
+                self.effect.ports.objects.delete(&name(&segment.object)).await?;
+            }
+        }
+        Ok(())
+    }
+}

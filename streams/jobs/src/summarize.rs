@@ -1,0 +1,246 @@
+//! The stage summarize: a finalized conversation becomes a transcript document and a summary.
+//!
+//! Consumes: `Finalize`. Emits: `Summary`, or a terminal `Failure`. Key: the conversation. Effect: writes the transcript
+//! document, one immutable object a revision, then one call of the summarizer, kept in the journal. Bad input: a newer
+//! revision, or texts that are not those of the finalize, make this one superseded, without paying.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hansard_core::ChunkId;
+use hansard_core::document::{Document, Gap, PlacedChunk, Spoken, Word};
+use hansard_core::export::to_json;
+use hansard_core::id::{Digest, Millis};
+use hansard_core::manifest::{SegmentStatus, chunk_digest};
+use hansard_core::redelivery::Class;
+use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::ports::facts::TextKey;
+use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::stage::{Answer, Failed, Input, Stage};
+use hansard_schemas::{Finalize, FinalizeChunk, Options, Record, RecordName, Summary, Transcript, encode};
+use sha2::{Digest as _, Sha256};
+
+use crate::aggregate::hex;
+use crate::effects::{Effect, Known, event_of, journal_key, known, result};
+use crate::ports::{Summarizer, SummarizerIdentity};
+
+/// The stage.
+pub struct Summarize {
+    effect: Effect,
+    summarizer: Arc<dyn Summarizer>,
+}
+
+/// The transcript document of a finalize, as it is kept.
+struct Written {
+    document: Document,
+    digest: Digest,
+    key: String,
+}
+
+impl Summarize {
+    /// The stage with its writer of summaries.
+    #[must_use]
+    pub fn new(effect: Effect, summarizer: Arc<dyn Summarizer>) -> Self {
+        Self { effect, summarizer }
+    }
+
+    /// Assembles and writes the document; nothing where the texts are no longer those of the finalize.
+    async fn write(&self, finalize: &Finalize, known: &Known) -> Result<Option<Written>, Failed> {
+        let mut chunks = Vec::with_capacity(finalize.chunks.len());
+        for chunk in &finalize.chunks {
+            let Some(placed) = self.place(finalize, chunk, known).await? else { return Ok(None) };
+            chunks.push(placed);
+        }
+        let mut document = Document::assemble(chunks);
+        document.conversation.clone_from(&finalize.conversation_id);
+        document.revision = finalize.revision;
+        document.outcome.clone_from(&finalize.outcome);
+        document.finalize_digest.clone_from(&finalize.digest);
+        document.gaps = finalize.gaps.iter().map(gap).collect();
+        document.gaps_truncated = finalize.gaps_truncated;
+        let body = Bytes::from(to_json(&document));
+        let digest = Digest(Sha256::digest(&body).into());
+        let key = format!("transcripts/{}/{}-{digest}.json", finalize.conversation_id, finalize.revision);
+        let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
+        self.effect.ports.objects.put(&object, "application/json", body).await?;
+        Ok(Some(Written { document, digest, key }))
+    }
+
+    /// One chunk with its texts; nothing where its digest is not the finalize's.
+    async fn place(
+        &self,
+        finalize: &Finalize,
+        chunk: &FinalizeChunk,
+        known: &Known,
+    ) -> Result<Option<PlacedChunk>, Failed> {
+        let Ok(id) = ChunkId::new(chunk.chunk_id.as_str()) else { return Ok(None) };
+        let segments: Vec<(u32, SegmentStatus)> = known.window.segments(&id).collect();
+        if chunk_digest(segments.iter().map(|(_, status)| *status)).0[..] != chunk.digest[..] {
+            return Ok(None);
+        }
+        let keys = segments.iter().filter_map(|(segment, status)| match status {
+            SegmentStatus::Transcribed(sha256) => Some(TextKey {
+                chunk: chunk.chunk_id.clone(),
+                segment: i32::try_from(*segment).unwrap_or(i32::MAX),
+                sha256: *sha256,
+            }),
+            SegmentStatus::Failed | SegmentStatus::Pending => None,
+        });
+        let keys: Vec<TextKey> = keys.collect();
+        let texts = self.effect.ports.facts.texts(&finalize.conversation_id, &keys).await?;
+        let missing = texts.iter().position(Option::is_none);
+        if let Some(segment) = missing.and_then(|place| keys.get(place)) {
+            // A text is written no later than its row.
+            let cause =
+                format!("the text of segment {} of chunk {:?} is not there", segment.segment, segment.chunk);
+            return Err(Failed::new(Class::Transient, "text_missing", cause));
+        }
+        Ok(Some(PlacedChunk {
+            chunk: chunk.chunk_id.clone(),
+            track: chunk.track.clone(),
+            offset: Millis(chunk.offset_ms),
+            duration: Millis(chunk.duration_ms),
+            segments: texts.into_iter().flatten().map(spoken).collect(),
+        }))
+    }
+
+    async fn call(&self, document: &Document, options: &Options) -> Result<Bytes, Failed> {
+        let identity = self.summarizer.identity();
+        let reply = self.summarizer.summarize(document, options).await?;
+        Ok(encode(&Summary {
+            conversation_id: document.conversation.clone(),
+            outcome: "done".to_owned(),
+            text: Some(reply.text),
+            title: reply.title,
+            language: reply.language.or_else(|| document.language.clone()),
+            provider: Some(identity.provider),
+            model: Some(identity.model),
+            prompt_version: Some(identity.prompt_version),
+            key_points: reply.key_points,
+            action_items: reply.action_items,
+            ..Default::default()
+        }))
+    }
+}
+
+/// What goes into a summary: what was said, by whom it is summarised, and how. The document's revision is not in it: the
+/// same transcript is never summarised twice.
+fn input_digest(document: &Document, identity: &SummarizerIdentity, options: &Options) -> Digest {
+    let said = Document {
+        revision: 0,
+        finalize_digest: String::new(),
+        conversation: String::new(),
+        ..document.clone()
+    };
+    let mut hash = Sha256::new();
+    let options = [options.language.as_deref(), options.model.as_deref(), options.provider.as_deref()];
+    let options = options.map(|option| option.unwrap_or_default().to_owned());
+    let body = to_json(&said);
+    let parts = [&body, &identity.provider, &identity.model, &identity.prompt_version];
+    for part in parts.into_iter().chain(&options) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    Digest(hash.finalize().into())
+}
+
+fn spoken(transcript: Transcript) -> Spoken {
+    Spoken {
+        segment: u32::try_from(transcript.segment).unwrap_or(0),
+        start: Millis(transcript.start_ms),
+        end: Millis(transcript.end_ms),
+        text: transcript.text,
+        words: transcript
+            .words
+            .into_iter()
+            .map(|word| Word {
+                text: word.text,
+                start: Millis(word.start_ms),
+                end: Millis(word.end_ms),
+                confidence: word.confidence,
+                speaker: word.speaker,
+            })
+            .collect(),
+        language: transcript.language,
+    }
+}
+
+fn gap(gap: &hansard_schemas::Gap) -> Gap {
+    Gap {
+        track: gap.track.clone(),
+        status: gap.status.clone(),
+        code: gap.code.clone(),
+        chunk: gap.chunk_id.clone(),
+        segment: gap.segment.and_then(|segment| u32::try_from(segment).ok()),
+        sequence: gap.sequence.and_then(|sequence| u32::try_from(sequence).ok()),
+    }
+}
+
+/// The options of the conversation's Open, overlaid by those of the stage's highest rerun.
+fn options(finalize: &Finalize, known: &Known, stage: &str) -> Options {
+    let mut opens: BTreeMap<i64, &Options> = BTreeMap::new();
+    for row in &known.rows {
+        if let Record::Open(hansard_schemas::Open { options: Some(options), .. }) = &row.record {
+            opens.insert(row.offset.0, options);
+        }
+    }
+    let own = opens.into_values().next().cloned().unwrap_or_default();
+    let over = finalize.options.get(stage).map(crate::convert::core_options);
+    over.map_or(own.clone(), |over| crate::convert::overlaid(&own, &over))
+}
+
+#[async_trait]
+impl Stage for Summarize {
+    fn stage(&self) -> hansard_schemas::Stage {
+        hansard_schemas::Stage::Summarize
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        matches!(record, Record::Finalize(_))
+    }
+
+    async fn process(&self, input: &Input) -> Result<Answer, Failed> {
+        let Record::Finalize(finalize) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Some(known) = known(&self.effect.ports, finalize).await? else {
+            return Ok(Answer::Done(Vec::new()));
+        };
+        let Some(written) = self.write(finalize, &known).await? else { return Ok(Answer::Done(Vec::new())) };
+        let options = options(finalize, &known, self.stage().as_str());
+        let generation = finalize.generations.get(self.stage().as_str()).copied().unwrap_or(0);
+        let digest = input_digest(&written.document, &self.summarizer.identity(), &options);
+        let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
+        let call = |_| self.call(&written.document, &options);
+        let mut summary =
+            match pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await? {
+                Paid::UnderWay => return Ok(Answer::Parked),
+                Paid::Result(bytes) => match result(&bytes)? {
+                    Record::Summary(summary) => summary,
+                    _ => {
+                        return Err(Failed::new(
+                            Class::Defect,
+                            "journal_corrupt",
+                            "the result of a summary is none",
+                        ));
+                    }
+                },
+            };
+        summary.event_id = event_of(RecordName::Summary, &key, &finalize.digest);
+        summary.revision = finalize.revision;
+        summary.generation = generation;
+        summary.finalize_digest.clone_from(&finalize.digest);
+        summary.transcript_digest = hex(&written.digest.0);
+        summary.transcript_key = Some(written.key);
+        Ok(Answer::Done(vec![Record::Summary(summary)]))
+    }
+
+    async fn undo(&self, _input: &Input, emitted: &[Record]) -> Result<(), Failed> {
+        for record in emitted {
+            let Record::Summary(Summary { transcript_key: Some(key), .. }) = record else { continue };
+            let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
+            self.effect.ports.objects.delete(&object).await?;
+        }
+        Ok(())
+    }
+}
