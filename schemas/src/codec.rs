@@ -89,8 +89,20 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    /// A zigzag number of at most 64 bits.
+    /// A zigzag number of at most 64 bits. Most take one byte, and are read without a call.
+    #[inline]
     fn long(&mut self) -> Result<i64, DatumError> {
+        match self.bytes.get(self.at) {
+            Some(byte @ ..0x80) => {
+                self.at += 1;
+                Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1))
+            }
+            _ => self.longer(),
+        }
+    }
+
+    #[inline(never)]
+    fn longer(&mut self) -> Result<i64, DatumError> {
         let at = self.at;
         let (mut raw, mut shift) = (0_u64, 0);
         loop {
