@@ -73,10 +73,10 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// With the default of four attempts.
+    /// With calls that take at most `time_max`, of which at most `attempts_max` are made.
     #[must_use]
-    pub fn new(ports: Ports, storage: Arc<Storage>, time_max: Millis) -> Self {
-        Self { ports, storage, bounds: CallBounds { time_max, attempts_max: 4 } }
+    pub fn new(ports: Ports, storage: Arc<Storage>, time_max: Millis, attempts_max: u32) -> Self {
+        Self { ports, storage, bounds: CallBounds { time_max, attempts_max } }
     }
 }
 

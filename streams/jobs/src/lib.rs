@@ -10,4 +10,5 @@ pub mod merge;
 pub mod ports;
 pub mod split;
 pub mod summarize;
+pub mod topology;
 pub mod transcribe;

@@ -93,4 +93,6 @@ pub struct Ports {
     pub clock: Arc<dyn clock::Clock>,
     /// Randomness.
     pub entropy: Arc<dyn clock::Entropy>,
+    /// How records are framed in this deployment.
+    pub framing: Arc<hansard_schemas::Framing>,
 }

@@ -1,0 +1,147 @@
+//! The whole dataflow on one screen: which job reads what, on which loop, with which bounds.
+//!
+//! What each topic holds, who writes it and who reads it stands in the catalogue of `hansard-schemas`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hansard_core::id::Millis;
+use hansard_core::redelivery::Policy;
+use hansard_runtime::effects::{Effects, EffectsConfig};
+use hansard_runtime::metrics::Families;
+use hansard_runtime::ordered::{Ordered, OrderedConfig};
+use hansard_runtime::ports::Ports;
+use hansard_runtime::ports::log::{Group, LogError, Member};
+use hansard_runtime::redeliver::Redeliver;
+use hansard_runtime::stage::Stage as Effectful;
+use hansard_schemas::{Stage, Topics};
+use tokio::sync::watch;
+
+use crate::aggregate::{Aggregate, AggregateConfig};
+use crate::effects::{Effect, Storage};
+use crate::merge::Merge;
+use crate::ports::{Audio, Speech, Summarizer};
+use crate::split::Split;
+use crate::summarize::Summarize;
+use crate::transcribe::Transcribe;
+
+/// The jobs that run a loop on the log, in the order of the dataflow.
+pub const JOBS: [Stage; 5] =
+    [Stage::Split, Stage::Transcribe, Stage::Aggregate, Stage::Merge, Stage::Summarize];
+
+/// What the stages need beside the shared ports.
+#[derive(Clone)]
+pub struct Connectors {
+    /// For split and merge.
+    pub audio: Arc<dyn Audio>,
+    /// For transcribe.
+    pub speech: Arc<dyn Speech>,
+    /// For summarize.
+    pub summarizer: Arc<dyn Summarizer>,
+}
+
+/// How one effect job runs.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// Its retry tiers and attempts.
+    pub policy: Policy,
+    /// Its loop.
+    pub effects: EffectsConfig,
+    /// The longest that one of its effects may take.
+    pub call_max: Millis,
+}
+
+/// How the jobs of one process run.
+#[derive(Clone)]
+pub struct Settings {
+    /// Unique among the processes of the deployment.
+    pub instance: String,
+    /// The names of topics.
+    pub topics: Arc<Topics>,
+    /// Where objects lie.
+    pub storage: Arc<Storage>,
+    /// Of each effect job.
+    pub jobs: BTreeMap<Stage, JobSettings>,
+    /// Of the aggregator.
+    pub aggregate: AggregateConfig,
+    /// Of its loop.
+    pub ordered: OrderedConfig,
+}
+
+impl JobSettings {
+    /// The defaults of a job: recordings take long and are few, segments are many and short.
+    #[must_use]
+    pub fn of(stage: Stage) -> Self {
+        let (in_flight_max, per_conversation, call_max) = match stage {
+            Stage::Split => (2, 2, Millis::hours(1)),
+            Stage::Merge => (2, 1, Millis::hours(2)),
+            Stage::Transcribe => (64, 8, Millis::minutes(2)),
+            Stage::Summarize | Stage::Notify | Stage::Aggregate => (16, 2, Millis::minutes(5)),
+        };
+        let mut effects = EffectsConfig::default();
+        effects.bounds.in_flight_max = in_flight_max;
+        effects.bounds.in_flight_per_conversation_max = per_conversation;
+        Self { policy: Policy::default(), effects, call_max }
+    }
+}
+
+/// The group of a job: its name, and the topics that it reads.
+#[must_use]
+pub fn group(job: Stage, settings: &Settings) -> Group {
+    Group { name: job.as_str().to_owned(), instance: settings.instance.clone(), topics: job.reads() }
+}
+
+/// Runs one job until `shutdown` turns true.
+///
+/// # Errors
+/// When the log fails; the caller decides whether to begin again.
+pub async fn run(
+    job: Stage,
+    ports: Ports,
+    connectors: Connectors,
+    settings: &Settings,
+    families: &Families,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), LogError> {
+    let member = ports.log.join(group(job, settings)).await?;
+    let own = settings.jobs.get(&job).cloned().unwrap_or_else(|| JobSettings::of(job));
+    let effect = Effect::new(ports.clone(), Arc::clone(&settings.storage), own.call_max, own.policy.attempts);
+    let stage: Arc<dyn Effectful> = match job {
+        Stage::Split => Arc::new(Split::new(effect, connectors.audio)),
+        Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
+        Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
+        Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
+        Stage::Aggregate => return aggregate(ports, settings, families, member, shutdown).await,
+        Stage::Notify => {
+            member.leave().await;
+            return Ok(());
+        }
+    };
+    let redeliver = redeliver(job, own.policy, &ports, settings);
+    Effects::new(stage, ports, redeliver, own.effects, families.job(job.as_str())).run(member, shutdown).await
+}
+
+async fn aggregate(
+    ports: Ports,
+    settings: &Settings,
+    families: &Families,
+    member: Box<dyn Member>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), LogError> {
+    let policy = Policy { in_place: true, ..Policy::default() };
+    let redeliver = redeliver(Stage::Aggregate, policy, &ports, settings);
+    let fold = Aggregate::new(ports.clone(), settings.aggregate.clone());
+    let metrics = families.job(Stage::Aggregate.as_str());
+    Ordered::new(fold, ports, redeliver, settings.ordered.clone(), metrics, shutdown).run(member).await
+}
+
+fn redeliver(job: Stage, policy: Policy, ports: &Ports, settings: &Settings) -> Redeliver {
+    Redeliver {
+        stage: job,
+        policy,
+        framing: Arc::clone(&ports.framing),
+        topics: Arc::clone(&settings.topics),
+        dead_letters: Arc::clone(&ports.dead_letters),
+        source: format!("{}/{}", job.as_str(), settings.instance).into(),
+    }
+}
