@@ -1,0 +1,140 @@
+//! The child process: takes one request on its input, limits itself before it touches a byte of media, and answers
+//! with frames on its output. A panic is answered like any other failure.
+
+use std::io::{BufRead, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::decode::{Media, Wish};
+use crate::error::AudioError;
+use crate::limits::Limits;
+use crate::protocol::{Decoded, Kind, Request, Shape, put_samples, write_frame, write_json};
+use crate::resample::Converter;
+use crate::{encode, split};
+
+/// The longest request that is read; paths are at most 4 KiB each.
+const REQUEST_BYTES_MAX: u64 = 1 << 16;
+
+/// Samples go to the parent in frames of about this many bytes.
+const SAMPLES_FRAME: usize = 1 << 16;
+
+/// Files that a child may hold open: the standard three, its input, its output, and one to spare.
+const FILES_MAX: u64 = 16;
+
+/// Runs the child's whole life; gives its exit code. The application calls it first thing when it was invoked as
+/// `hansard audio-child`, before any thread is started, because the limits hold for the whole process.
+pub fn child_main() -> u8 {
+    let mut input = std::io::stdin().lock();
+    let mut output = std::io::stdout().lock();
+    let result = catch_unwind(AssertUnwindSafe(|| run(&mut input, &mut output)))
+        .unwrap_or_else(|_| Err(AudioError::DecodeCrashed { detail: "panic".to_owned() }));
+    let told = match &result {
+        Ok(()) => output.flush(),
+        Err(error) => write_json(&mut output, Kind::Error, error).and_then(|()| output.flush()),
+    };
+    u8::from(result.is_err() || told.is_err())
+}
+
+fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioError> {
+    let mut line = String::new();
+    (&mut *input)
+        .take(REQUEST_BYTES_MAX)
+        .read_line(&mut line)
+        .map_err(AudioError::io("reading the request"))?;
+    let request: Request = serde_json::from_str(&line)
+        .map_err(|cause| AudioError::Protocol { detail: format!("bad request: {cause}") })?;
+    restrict(request.limits()).map_err(AudioError::io("setting the limits"))?;
+    match &request {
+        Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
+        Request::Decode { path, sample_rate, channels, limits } => {
+            decode(path, Wish { rate: *sample_rate, channels: *channels }, limits, output)
+        }
+        Request::Encode { path, format, shape, limits } => {
+            encode::encode(path, *format, *shape, limits, input, output)
+        }
+    }
+}
+
+/// Puts the kernel's limits on this process. They cannot be raised again.
+fn restrict(limits: &Limits) -> std::io::Result<()> {
+    let fixed = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
+    // The hard limit kills; it lies above the soft one, so that the signal names the cause.
+    let cpu =
+        Rlimit { current: Some(limits.cpu_seconds), maximum: Some(limits.cpu_seconds.saturating_add(2)) };
+    setrlimit(Resource::Cpu, cpu)?;
+    setrlimit(Resource::As, fixed(limits.memory_bytes))?;
+    setrlimit(Resource::Nofile, fixed(FILES_MAX))?;
+    setrlimit(Resource::Core, fixed(0))?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
+}
+
+/// Decodes a recording and writes its samples. Rate and channels are those that were asked for, else the
+/// recording's own, with at most two channels and 48 kHz.
+fn decode(path: &Path, wish: Wish, limits: &Limits, output: &mut impl Write) -> Result<(), AudioError> {
+    let mut media = Media::open(path, wish)?;
+    let channels = media.channels();
+    let mut sink: Option<Sink> = None;
+    while let Some(block) = media.read()? {
+        let sink = match &mut sink {
+            Some(sink) => sink,
+            none => {
+                let sample_rate = wish.rate.unwrap_or_else(|| block.rate.min(48_000));
+                let shape = Shape { sample_rate, channels };
+                write_json(output, Kind::Shape, &shape).map_err(AudioError::io("answering the parent"))?;
+                none.insert(Sink::new(shape, limits))
+            }
+        };
+        sink.converter.push(block.rate, block.samples, &mut sink.samples)?;
+        if sink.samples.len() >= SAMPLES_FRAME / 2 {
+            sink.write(output)?;
+        }
+    }
+    let Some(mut sink) = sink else {
+        return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
+    };
+    sink.converter.finish(&mut sink.samples)?;
+    sink.write(output)?;
+    write_json(output, Kind::Report, &Decoded { truncated: media.truncated() })
+        .map_err(AudioError::io("answering the parent"))
+}
+
+/// Converts samples and hands them on in frames, up to the limit.
+struct Sink {
+    converter: Converter,
+    samples: Vec<i16>,
+    bytes: Vec<u8>,
+    channels: usize,
+    /// Samples per channel that may still come.
+    left: u64,
+    limit_ms: u64,
+}
+
+impl Sink {
+    fn new(shape: Shape, limits: &Limits) -> Self {
+        Self {
+            converter: Converter::new(shape.sample_rate, shape.channels),
+            samples: Vec::new(),
+            bytes: Vec::new(),
+            channels: usize::from(shape.channels),
+            left: limits.decoded_ms.saturating_mul(u64::from(shape.sample_rate)) / 1_000,
+            limit_ms: limits.decoded_ms,
+        }
+    }
+
+    fn write(&mut self, output: &mut impl Write) -> Result<(), AudioError> {
+        for part in self.samples.chunks(SAMPLES_FRAME / 2) {
+            let frames = (part.len() / self.channels) as u64;
+            self.left =
+                self.left.checked_sub(frames).ok_or(AudioError::TooLong { limit_ms: self.limit_ms })?;
+            self.bytes.clear();
+            put_samples(part, &mut self.bytes);
+            write_frame(output, Kind::Samples, &self.bytes)
+                .map_err(AudioError::io("answering the parent"))?;
+        }
+        self.samples.clear();
+        Ok(())
+    }
+}

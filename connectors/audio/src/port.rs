@@ -1,0 +1,196 @@
+//! The stages' port onto the audio path: recordings come as streams from the object store, and rest in bounded temporary
+//! files only while a child reads them.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use hansard_core::redelivery::Class as Redelivery;
+use hansard_jobs::ports::{Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput};
+use hansard_runtime::stage::Failed;
+use hansard_schemas::SplitSegment;
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+
+use crate::{
+    AudioError, Class, Decoder, Format, InputReport, MergeInput, MergeRequest, PLAN_VERSION, PlanMs,
+    SegmentAudio, SplitRequest,
+};
+
+/// Segments that wait between the child and the stage.
+const SEGMENTS_WAITING: usize = 2;
+
+/// The audio path as the stages use it.
+#[derive(Debug, Clone)]
+pub struct AudioPath {
+    /// Starts the children.
+    pub decoder: Decoder,
+    /// How recordings are cut.
+    pub plan: PlanMs,
+    /// The format of merged files.
+    pub format: Format,
+    /// The longest gap between chunks that is kept as silence, in milliseconds; 0 closes all gaps.
+    pub fill_gaps_ms: u64,
+    /// The share of a merge's inputs, 0 to 1, that may be lost.
+    pub lost_share_max: f64,
+    /// Where temporary files rest.
+    pub directory: PathBuf,
+    /// Bytes of a recording, at most; a longer stream is `too_large`.
+    pub recording_bytes_max: u64,
+}
+
+impl AudioPath {
+    fn temporary(&self) -> Result<NamedTempFile, Failed> {
+        NamedTempFile::new_in(&self.directory)
+            .map_err(|cause| failed(&AudioError::io("making a temporary file")(cause)))
+    }
+
+    /// Writes a stream to a temporary file.
+    async fn download(&self, mut body: Body) -> Result<NamedTempFile, Failed> {
+        let io = |doing: &'static str| move |cause| failed(&AudioError::io(doing)(cause));
+        let file = self.temporary()?;
+        let clone = file.as_file().try_clone().map_err(io("opening a temporary file"))?;
+        let mut writer = tokio::fs::File::from_std(clone);
+        let mut bytes = 0;
+        while let Some(part) = body.next().await {
+            let part = part?;
+            bytes += part.len() as u64;
+            if bytes > self.recording_bytes_max {
+                let cause = format!("the recording has more than {} bytes", self.recording_bytes_max);
+                return Err(Failed::new(Redelivery::Permanent, "too_large", cause));
+            }
+            writer.write_all(&part).await.map_err(io("writing a temporary file"))?;
+        }
+        writer.flush().await.map_err(io("writing a temporary file"))?;
+        Ok(file)
+    }
+}
+
+#[async_trait]
+impl Audio for AudioPath {
+    fn plan_version(&self) -> &'static str {
+        PLAN_VERSION
+    }
+
+    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
+        let file = self.download(recording).await?;
+        let (sender, mut receiver) = mpsc::channel::<SegmentAudio>(SEGMENTS_WAITING);
+        let request = SplitRequest { path: file.path().to_owned(), plan: self.plan };
+        let pass_on = async move {
+            while let Some(audio) = receiver.recv().await {
+                if segments.send(segment(audio)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let (report, ()) = futures::future::join(self.decoder.split(request, sender), pass_on).await;
+        let report = report.map_err(|error| failed(&error))?;
+        Ok(Cut {
+            duration_ms: signed(report.duration_ms),
+            codec: report.codec,
+            container: report.container,
+            sample_rate: i32::try_from(report.sample_rate).unwrap_or(i32::MAX),
+            channels: i32::try_from(report.channels).unwrap_or(i32::MAX),
+            truncated: report.truncated,
+            silent_ms: signed(report.silent_ms),
+        })
+    }
+
+    fn merge_format(&self) -> (&'static str, &'static str) {
+        (self.format.extension(), self.format.content_type())
+    }
+
+    async fn merge(&self, mut sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed> {
+        let output = self.temporary()?;
+        let mut merge = self.decoder.merge(MergeRequest {
+            output: output.path().to_owned(),
+            format: self.format,
+            fill_gaps_ms: self.fill_gaps_ms,
+            lost_share_max: self.lost_share_max,
+        });
+        let mut inputs = Vec::new();
+        while let Some(source) = sources.next().await {
+            let body = match source.body {
+                Ok(body) => self.download(body).await,
+                Err(failed) => Err(failed),
+            };
+            let offset_ms = u64::try_from(source.offset_ms).unwrap_or(0);
+            let input = |path| MergeInput { chunk_id: source.chunk_id.clone(), path, offset_ms };
+            let report = match body {
+                Ok(file) => {
+                    merge.add(input(file.path().to_owned())).await.map_err(|error| failed(&error))?
+                }
+                Err(failed) if failed.class == Redelivery::Permanent => {
+                    merge.add_skipped(input(PathBuf::new()), failed.code)
+                }
+                Err(failed) => return Err(failed),
+            };
+            inputs.push(merged_input(report));
+        }
+        let report = match merge.finish().await {
+            Ok(report) => report,
+            Err(AudioError::TooMuchLost { skipped, inputs: of }) => {
+                let code = if skipped == of { "no_audio" } else { "too_much_lost" };
+                return Ok(Merged { file: Err(code), inputs });
+            }
+            Err(error) => return Err(failed(&error)),
+        };
+        let file = output.reopen().map_err(|cause| failed(&AudioError::io("reading the merged file")(cause)))?;
+        Ok(Merged {
+            file: Ok(MergedFile {
+                // The name may go: the open file keeps the bytes until it is dropped.
+                body: Box::new(tokio::fs::File::from_std(file)),
+                bytes: signed(report.bytes),
+                sha256: hex(&report.sha256),
+                duration_ms: signed(report.duration_ms),
+            }),
+            inputs: report.inputs.iter().map(merged_input).collect(),
+        })
+    }
+}
+
+fn segment(audio: SegmentAudio) -> CutSegment {
+    let SegmentAudio { segment, flac } = audio;
+    CutSegment {
+        segment: SplitSegment {
+            index: i32::try_from(segment.index).unwrap_or(i32::MAX),
+            start_ms: signed(segment.start_ms),
+            end_ms: signed(segment.end_ms),
+            bytes: signed(segment.bytes),
+            sha256: segment.sha256.to_vec(),
+            forced_cut: segment.forced_cut,
+        },
+        flac: Bytes::from(flac),
+    }
+}
+
+fn merged_input(report: &InputReport) -> MergedInput {
+    MergedInput {
+        chunk_id: report.chunk_id.clone(),
+        status: report.status.as_str(),
+        code: report.code.clone(),
+        offset_ms: signed(report.offset_ms),
+        duration_ms: signed(report.duration_ms),
+    }
+}
+
+/// A failure of the audio path as the stages see it.
+fn failed(error: &AudioError) -> Failed {
+    let class = match error.class() {
+        Class::Permanent => Redelivery::Permanent,
+        Class::Transient => Redelivery::Transient,
+        Class::Defect => Redelivery::Defect,
+    };
+    Failed::new(class, error.code(), error.to_string())
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

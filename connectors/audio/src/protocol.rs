@@ -1,0 +1,142 @@
+//! What parent and child say to each other: one JSON line as the request, then frames of a kind byte, a length
+//! (four bytes, little endian) and a payload. Samples are 16 bits, little endian, interleaved.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::AudioError;
+use crate::limits::Limits;
+use crate::merge::Format;
+
+/// No payload is longer: a segment of 25 s is at most 0.8 MB, however badly it compresses.
+pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a frame before its payload.
+pub(crate) const FRAME_HEAD: usize = 5;
+
+/// What a frame's payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// JSON of the segment whose audio follows in the next frame.
+    Segment = b'S',
+    /// A segment's FLAC file.
+    Audio = b'A',
+    /// JSON of the samples' rate and channels, before the first of them.
+    Shape = b'F',
+    /// Samples.
+    Samples = b'P',
+    /// A number of silent samples per channel (eight bytes, little endian).
+    Silence = b'Z',
+    /// JSON of the report: the end.
+    Report = b'R',
+    /// JSON of the error: the end.
+    Error = b'E',
+    /// Nothing more comes from the parent.
+    End = b'.',
+}
+
+impl Kind {
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        [
+            Self::Segment,
+            Self::Audio,
+            Self::Shape,
+            Self::Samples,
+            Self::Silence,
+            Self::Report,
+            Self::Error,
+            Self::End,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The first line on the child's input.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Decode a recording, cut it, answer with segments.
+    Split { path: PathBuf, plan: crate::split::PlanMs, limits: Limits },
+    /// Decode a recording, answer with samples.
+    Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, limits: Limits },
+    /// Take samples, write them to a file.
+    Encode { path: PathBuf, format: Format, shape: Shape, limits: Limits },
+}
+
+impl Request {
+    pub(crate) fn limits(&self) -> &Limits {
+        match self {
+            Self::Split { limits, .. } | Self::Decode { limits, .. } | Self::Encode { limits, .. } => limits,
+        }
+    }
+}
+
+/// Rate and channels of samples on the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) sample_rate: u32,
+    pub(crate) channels: u8,
+}
+
+/// What a decode found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decoded {
+    pub(crate) truncated: bool,
+}
+
+/// What an encode wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: [u8; 32],
+}
+
+/// The head of a frame.
+pub(crate) fn head(kind: Kind, length: usize) -> [u8; FRAME_HEAD] {
+    let length = u32::try_from(length).expect("frames are bounded").to_le_bytes();
+    [kind as u8, length[0], length[1], length[2], length[3]]
+}
+
+/// Reads a frame's head: its kind and the length of its payload.
+pub(crate) fn parse_head(head: [u8; FRAME_HEAD]) -> Result<(Kind, usize), AudioError> {
+    let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    match Kind::of(head[0]) {
+        Some(kind) if length <= FRAME_BYTES_MAX => Ok((kind, length)),
+        _ => Err(AudioError::Protocol { detail: format!("frame {:#04x} of {length} bytes", head[0]) }),
+    }
+}
+
+/// Writes one frame.
+pub(crate) fn write_frame(out: &mut impl Write, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    out.write_all(&head(kind, payload.len()))?;
+    out.write_all(payload)
+}
+
+/// Writes a frame of JSON.
+pub(crate) fn write_json(out: &mut impl Write, kind: Kind, value: &impl Serialize) -> io::Result<()> {
+    write_frame(out, kind, &serde_json::to_vec(value)?)
+}
+
+/// Reads one frame into `payload`.
+pub(crate) fn read_frame(input: &mut impl Read, payload: &mut Vec<u8>) -> Result<Kind, AudioError> {
+    let mut bytes = [0; FRAME_HEAD];
+    input.read_exact(&mut bytes).map_err(AudioError::io("reading from the parent"))?;
+    let (kind, length) = parse_head(bytes)?;
+    payload.resize(length, 0);
+    input.read_exact(payload).map_err(AudioError::io("reading from the parent"))?;
+    Ok(kind)
+}
+
+/// Appends samples as bytes.
+pub(crate) fn put_samples(samples: &[i16], out: &mut Vec<u8>) {
+    out.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+}
+
+/// Appends the samples that the bytes hold.
+pub(crate) fn take_samples(bytes: &[u8], out: &mut Vec<i16>) {
+    out.extend(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+}

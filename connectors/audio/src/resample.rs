@@ -1,0 +1,126 @@
+//! Brings decoded samples to one rate and to 16 bits, streaming and without delay: the output begins with the
+//! first input sample and has exactly the input's duration.
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{Fft, FixedSync, Indexing, Resampler};
+
+use crate::error::AudioError;
+
+/// Frames that one step of the resampler takes, about.
+const STEP: usize = 1_024;
+
+/// Converts a stream of blocks whose rate may change between them.
+pub(crate) struct Converter {
+    rate: u32,
+    channels: usize,
+    inner: Option<Inner>,
+}
+
+/// The resampler for one input rate.
+struct Inner {
+    from: u32,
+    resampler: Fft<f32>,
+    pending: Vec<f32>,
+    scratch: Vec<f32>,
+    /// Output frames still to drop: the resampler's delay.
+    skip: usize,
+    frames_in: u64,
+    frames_out: u64,
+}
+
+impl Converter {
+    /// A converter to `rate`, for interleaved samples of that many channels.
+    pub(crate) fn new(rate: u32, channels: u8) -> Self {
+        Self { rate, channels: usize::from(channels), inner: None }
+    }
+
+    /// Takes a block at `from` Hz and appends what is ready to `out`.
+    pub(crate) fn push(&mut self, from: u32, samples: &[f32], out: &mut Vec<i16>) -> Result<(), AudioError> {
+        if self.inner.as_ref().is_some_and(|inner| inner.from != from) {
+            self.finish(out)?;
+        }
+        if from == self.rate {
+            out.extend(samples.iter().map(|sample| to_i16(*sample)));
+            return Ok(());
+        }
+        let inner = match &mut self.inner {
+            Some(inner) => inner,
+            none => none.insert(Inner::new(from, self.rate, self.channels)?),
+        };
+        inner.pending.extend_from_slice(samples);
+        inner.frames_in += (samples.len() / self.channels) as u64;
+        inner.drain(self.channels, out)
+    }
+
+    /// Appends what is still held back.
+    pub(crate) fn finish(&mut self, out: &mut Vec<i16>) -> Result<(), AudioError> {
+        let Some(mut inner) = self.inner.take() else { return Ok(()) };
+        let due = (u128::from(inner.frames_in) * u128::from(self.rate)).div_ceil(u128::from(inner.from));
+        let due = u64::try_from(due).map_err(|_| defect("the recording is too long"))?;
+        while inner.frames_out < due {
+            // Silence pushes the last samples out of the resampler.
+            let step = inner.resampler.input_frames_next() * self.channels;
+            let missing = step.saturating_sub(inner.pending.len());
+            inner.pending.extend(std::iter::repeat_n(0.0, missing));
+            let before = out.len();
+            inner.drain(self.channels, out)?;
+            if inner.frames_out > due {
+                let excess = usize::try_from(inner.frames_out - due).map_err(|_| defect("too much came"))?;
+                out.truncate(out.len().saturating_sub(excess * self.channels).max(before));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn new(from: u32, to: u32, channels: usize) -> Result<Self, AudioError> {
+        let resampler = Fft::new_custom(
+            from as usize,
+            to as usize,
+            STEP,
+            1,
+            channels,
+            rubato::WindowFunction::BlackmanHarris2,
+            FixedSync::Both,
+        )
+        .map_err(|cause| defect(&cause.to_string()))?;
+        let scratch = vec![0.0; resampler.output_frames_max() * channels];
+        let skip = resampler.output_delay();
+        Ok(Self { from, resampler, pending: Vec::new(), scratch, skip, frames_in: 0, frames_out: 0 })
+    }
+
+    fn drain(&mut self, channels: usize, out: &mut Vec<i16>) -> Result<(), AudioError> {
+        let frames = self.pending.len() / channels;
+        let mut indexing = Indexing::new();
+        while frames - indexing.input_offset >= self.resampler.input_frames_next() {
+            let room = self.scratch.len() / channels;
+            let input = InterleavedSlice::new(&self.pending, channels, frames)
+                .map_err(|cause| defect(&cause.to_string()))?;
+            let mut output = InterleavedSlice::new_mut(&mut self.scratch, channels, room)
+                .map_err(|cause| defect(&cause.to_string()))?;
+            let (taken, given) = self
+                .resampler
+                .process_into_buffer(&input, &mut output, Some(&indexing))
+                .map_err(|cause| defect(&cause.to_string()))?;
+            indexing.input_offset += taken;
+            let dropped = self.skip.min(given);
+            self.skip -= dropped;
+            self.frames_out += (given - dropped) as u64;
+            let ready = &self.scratch[dropped * channels..given * channels];
+            out.extend(ready.iter().map(|sample| to_i16(*sample)));
+        }
+        self.pending.drain(..indexing.input_offset * channels);
+        Ok(())
+    }
+}
+
+/// Rounds to 16 bits; the cast saturates.
+#[expect(clippy::cast_possible_truncation)]
+fn to_i16(sample: f32) -> i16 {
+    (sample * 32_768.0).round_ties_even() as i16
+}
+
+fn defect(detail: &str) -> AudioError {
+    AudioError::DecodeCrashed { detail: format!("resampler: {detail}") }
+}
