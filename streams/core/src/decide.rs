@@ -28,15 +28,16 @@ pub enum Decision {
 /// clock looks beyond it, so nothing that waits in the log is ever overlooked.
 #[must_use]
 pub fn decide(window: &Window, rules: &Rules, judged: Timestamp) -> Decision {
-    let Some(plan) = Plan::of(window, rules) else { return Decision::Wait { look_at: None } };
+    let nothing = Decision::Wait { look_at: None };
+    let Some(plan) = Plan::of(window, rules) else { return nothing };
+    if is_settled(window, rules) {
+        return nothing;
+    }
     if judged < plan.closing {
         return Decision::Wait { look_at: Some(plan.closing) };
     }
     if judged < plan.ready {
         return Decision::Wait { look_at: Some(plan.ready.max(plan.paced)) };
-    }
-    if is_settled(window, rules) {
-        return Decision::Wait { look_at: None };
     }
     if judged < plan.paced {
         return Decision::Wait { look_at: Some(plan.paced) };

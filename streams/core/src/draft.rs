@@ -125,10 +125,10 @@ impl<'a> Draft<'a> {
             canon.text(entry.id.as_str());
             canon.text(entry.status.as_str());
             canon.digest(&entry.digest);
-            // Another recording under the same name is other audio, even where it says the same.
-            if let Some(upload) = &entry.chunk.upload {
-                canon.digest(&upload.digest);
-            }
+            // Another recording under the same name, or another cut of it, is other audio and may lie elsewhere, even where
+            // it says the same.
+            canon.digest(&entry.chunk.upload.as_ref().map(|upload| upload.digest).unwrap_or_default());
+            canon.digest(&entry.chunk.standing_cut().map(|cut| cut.digest).unwrap_or_default());
         }
         FinalizeDigest { version: DIGEST_VERSION, digest: canon.end() }
     }

@@ -33,7 +33,7 @@ impl<K: Ord, V: Default> Keyed<K, V> {
         &mut self.0[place].1
     }
 
-    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
     }
 
