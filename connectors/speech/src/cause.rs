@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::port::{Class, SpeechError};
+use hansard_core::redelivery::Class;
+
+use crate::port::SpeechError;
 
 /// Everything that can go wrong in a call, as the provider's code found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

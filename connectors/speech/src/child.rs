@@ -18,7 +18,8 @@ use crate::wav::{AudioError, decode_flac, duration_ms};
 pub const CHILD_REFUSED: u8 = 2;
 
 /// Serves one parent; returns when it cannot. A program offers this under a command of its own, and names
-/// itself and that command in [`LocalConfig`](crate::LocalConfig). The socket is its standard input.
+/// itself and that command in [`LocalConfig`](crate::LocalConfig). The socket is its standard input. Call it
+/// before an async runtime is made, whose threads would take some 64 MiB of address space each.
 pub fn child_main() -> ExitCode {
     match serve() {
         Ok(code) => code,

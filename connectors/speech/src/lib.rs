@@ -25,4 +25,4 @@ pub use child::{CHILD_REFUSED, child_main};
 pub use fetch::{FetchError, ModelFiles, Progress, Recording, fetch};
 pub use local::{LOCAL_MODEL, Local, LocalConfig};
 pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig, OpenAiConfigError, Secret};
-pub use port::{Class, Reply, Request, Speech, SpeechError, Word};
+pub use port::{Reply, Request, Speech, SpeechError, Word};

@@ -32,11 +32,11 @@ pub struct LocalConfig {
     pub arguments: Vec<OsString>,
     /// The model, from [`fetch`](crate::fetch).
     pub files: ModelFiles,
-    /// How many children work at the same time (1). Each takes about 300 MB and one core.
+    /// How many children work at the same time (1). Each takes one core and 300 to 400 MB.
     pub children: usize,
     /// How many more calls may wait for a child (256); further ones are answered `queue_full`.
     pub queue: usize,
-    /// Address space of a child, in bytes (2 GiB).
+    /// Address space of a child, in bytes (2 GiB). 512 MiB can be too little for long segments.
     pub memory_bytes_max: u64,
     /// Time to start a child and load the model (30 s).
     pub start_within: Duration,

@@ -59,7 +59,9 @@ pub(crate) enum MoonshineError {
     Library(#[from] libloading::Error),
     #[error("the path of the model holds a zero byte")]
     Path(#[from] std::ffi::NulError),
-    #[error("cannot load the speech model: {0}; fetch the model again, or raise the child's memory limit")]
+    #[error(
+        "cannot load the speech model: {0}; raise the child's memory limit, or remove its folder to fetch it again"
+    )]
     Model(String),
     #[error("the speech model failed: {0}")]
     Transcribe(String),

@@ -161,16 +161,18 @@ impl OpenAi {
                 let samples = match decoded {
                     Ok(Ok(samples)) => samples,
                     Ok(Err(error)) => return Err(error.cause().error(error.to_string())),
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                    // Only a runtime that stops cancels it, and then nobody reads this answer.
+                    Err(stopped) => return Err(Cause::ConnectionLost.error(stopped.to_string())),
                 };
                 (encode_wav(&samples).into(), "segment.wav", "audio/wav")
             }
         };
-        if bytes.len() > limit {
-            let text = format!("segment of {} bytes is over the provider's limit of {limit}", bytes.len());
+        let length = bytes.len();
+        if length > limit {
+            let text = format!("segment of {length} bytes is over the provider's limit of {limit}");
             return Err(Cause::TooLarge.error(text));
         }
-        let part = Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name(name);
+        let part = Part::stream_with_length(bytes, length as u64).file_name(name);
         part.mime_str(mime).map_err(|error| self.failed(&error))
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hansard_core::redelivery::Class;
 
 /// A provider of speech recognition.
 ///
@@ -78,22 +79,11 @@ pub struct Word {
     pub speaker: Option<String>,
 }
 
-/// What a failure is about, which decides what happens next (the stage decides, not the provider).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// This call failed; a later one may succeed.
-    Transient,
-    /// The provider as a whole is out of reach or refuses the deployment.
-    Unavailable,
-    /// This segment or these options will never succeed.
-    Permanent,
-}
-
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct SpeechError {
-    /// What the failure is about.
+    /// Whose fault it is; the stage decides what happens next, not the provider.
     pub class: Class,
     /// A stable name of the cause; all of them stand in `cause.rs`.
     pub code: &'static str,

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use hansard_core::redelivery::Class;
+
 use super::recordings::{model, request, samples};
 use crate::local::{Local, LocalConfig};
-use crate::port::{Class, Speech, SpeechError};
+use crate::port::{Speech, SpeechError};
 use crate::{CHILD_REFUSED, child_main};
 
 /// Marks an argument list of the test program as that of a child; the program's own options ignore it.
@@ -136,10 +138,16 @@ async fn a_model_that_does_not_load_is_unavailable() {
     let refuses = script("exit 2");
     let mut hangs = config(Path::new("/bin/sh"), &["-c", "exec sleep 1000"]);
     hangs.start_within = Duration::from_millis(300);
-    let small = Local::new(LocalConfig { memory_bytes_max: 96 << 20, ..real_config() });
-    for (name, pool) in
-        [("missing", missing), ("refuses", refuses), ("hangs", Local::new(hangs)), ("small", small)]
-    {
+    // The first limit stops the library, the second the model.
+    let [small, larger] = [96 << 20, 160 << 20]
+        .map(|memory_bytes_max| Local::new(LocalConfig { memory_bytes_max, ..real_config() }));
+    for (name, pool) in [
+        ("missing", missing),
+        ("refuses", refuses),
+        ("hangs", Local::new(hangs)),
+        ("small", small),
+        ("larger", larger),
+    ] {
         for error in [failure(&pool).await, pool.probe().await.expect_err("not ready")] {
             assert_eq!(
                 (error.class, error.code),

@@ -9,11 +9,12 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{any, post};
 use bytes::Bytes;
+use hansard_core::redelivery::Class;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::recordings::{flac, request_of};
-use crate::port::{Class, Reply, Request, Speech, SpeechError};
+use crate::port::{Reply, Request, Speech, SpeechError};
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, OpenAiConfigError, Secret};
 
 const KEY: &str = "sk-test-7f1c";

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use hansard_core::redelivery::Class;
 use sha2::{Digest, Sha256};
 
 use super::recordings::{flac, request_of};
-use crate::port::{Class, Request, Speech};
+use crate::port::{Request, Speech};
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, Secret};
 
 /// The running fake; stopped when dropped.
