@@ -120,9 +120,7 @@ impl Audio for AudioPath {
             let offset_ms = u64::try_from(source.offset_ms).unwrap_or(0);
             let input = |path| MergeInput { chunk_id: source.chunk_id.clone(), path, offset_ms };
             let report = match body {
-                Ok(file) => {
-                    merge.add(input(file.path().to_owned())).await.map_err(|error| failed(&error))?
-                }
+                Ok(file) => merge.add(input(file.path().to_owned())).await.map_err(|error| failed(&error))?,
                 Err(failed) if failed.class == Redelivery::Permanent => {
                     merge.add_skipped(input(PathBuf::new()), failed.code)
                 }
@@ -138,7 +136,8 @@ impl Audio for AudioPath {
             }
             Err(error) => return Err(failed(&error)),
         };
-        let file = output.reopen().map_err(|cause| failed(&AudioError::io("reading the merged file")(cause)))?;
+        let file =
+            output.reopen().map_err(|cause| failed(&AudioError::io("reading the merged file")(cause)))?;
         Ok(Merged {
             file: Ok(MergedFile {
                 // The name may go: the open file keeps the bytes until it is dropped.

@@ -1,1 +1,199 @@
-//! Merging.
+//! Merging real files: what is in the result, where, and what became of each input.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use super::{child, decoded, ffmpeg, split, tool, wav};
+use crate::{AudioError, Decoder, Format, InputStatus, Limits, MergeInput, MergeReport, MergeRequest};
+
+/// Merges in real children; offsets are in milliseconds.
+fn merge_with(
+    inputs: &[(&Path, u64)],
+    output: &Path,
+    format: Format,
+    fill_gaps_ms: u64,
+    limits: Limits,
+) -> Result<MergeReport, AudioError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let decoder = Decoder::new(child(), limits);
+        let output = output.to_owned();
+        let mut merge = decoder.merge(MergeRequest { output, format, fill_gaps_ms, lost_share_max: 0.5 });
+        for (index, (path, offset_ms)) in inputs.iter().enumerate() {
+            let (chunk_id, path) = (format!("chunk-{index}"), path.to_path_buf());
+            merge.add(MergeInput { chunk_id, path, offset_ms: *offset_ms }).await?;
+        }
+        merge.finish().await
+    })
+}
+
+fn merge(inputs: &[(&Path, u64)], output: &Path, format: Format) -> Result<MergeReport, AudioError> {
+    merge_with(inputs, output, format, 0, Limits::default())
+}
+
+const FORMATS: [Format; 3] =
+    [Format::Opus { bits_per_second: 32_000, complexity: 5 }, Format::Flac, Format::Wav];
+
+/// A tone of an exact length.
+fn tone(directory: &Path, name: &str, rate: u32, channels: u8, samples: u32) -> PathBuf {
+    let path = directory.join(name);
+    let (rate, channels, length) = (rate.to_string(), channels.to_string(), format!("{samples}s"));
+    let to = path.to_str().unwrap();
+    tool("sox", &["-n", "-r", &rate, "-c", &channels, "-b", "16", to, "synth", &length, "sine", "440"]);
+    path
+}
+
+/// Samples per channel as ffmpeg counts them, and what it says about the file.
+fn foreign(path: &Path) -> (usize, String) {
+    let ended = Command::new("ffmpeg")
+        .args(["-loglevel", "warning", "-i", path.to_str().unwrap(), "-ac", "1", "-f", "s16le", "pipe:1"])
+        .output()
+        .unwrap();
+    assert!(ended.status.success());
+    (ended.stdout.len() / 2, String::from_utf8_lossy(&ended.stderr).into_owned())
+}
+
+#[test]
+fn durations_add_up_in_every_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let one = tone(directory.path(), "one.wav", 48_000, 1, 100_001);
+    let two = tone(directory.path(), "two.flac", 48_000, 1, 48_000);
+    let three = at("three.ogg");
+    ffmpeg(&one, &["-c:a", "libopus"], &three);
+    for format in FORMATS {
+        let output = at("merged").with_extension(format.extension());
+        let report = merge(&[(&one, 0), (&two, 2_083), (&three, 3_083)], &output, format).unwrap();
+        let (samples, said) = foreign(&output);
+        assert_eq!(samples, 100_001 + 48_000 + 100_001, "{format:?}");
+        assert_eq!(said, "", "{format:?}");
+        assert_eq!(report.duration_ms, 5_167);
+        assert_eq!((report.sample_rate, report.channels), (48_000, 1));
+        let bytes = std::fs::read(&output).unwrap();
+        assert_eq!(report.bytes, bytes.len() as u64);
+        assert_eq!(report.sha256, <[u8; 32]>::from(Sha256::digest(&bytes)));
+        let places: Vec<_> = report.inputs.iter().map(|input| (input.offset_ms, input.duration_ms)).collect();
+        assert_eq!(places, [(0, 2_083), (2_083, 1_000), (3_083, 2_084)]);
+        assert!(
+            report.inputs.iter().all(|input| input.status == InputStatus::Merged && input.code.is_none())
+        );
+        assert_eq!(report.inputs[2].chunk_id, "chunk-2");
+    }
+}
+
+#[test]
+fn lossless_merges_hold_the_samples() {
+    let directory = tempfile::tempdir().unwrap();
+    let stereo = wav();
+    let mut expected = decoded(&stereo, 48_000, 2).unwrap();
+    expected.extend_from_within(..);
+    for format in [Format::Flac, Format::Wav] {
+        let output = directory.path().join(format.extension());
+        let report = merge(&[(&stereo, 0), (&stereo, 0)], &output, format).unwrap();
+        assert_eq!(report.channels, 2);
+        assert!(decoded(&output, 48_000, 2).unwrap() == expected, "{format:?}");
+    }
+}
+
+#[test]
+fn the_first_usable_input_gives_the_shape() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("broken"), b"no audio").unwrap();
+    let first = tone(directory.path(), "first.wav", 22_050, 1, 22_050);
+    let second = tone(directory.path(), "second.wav", 44_100, 2, 44_100);
+    let inputs: [(&Path, u64); 3] = [(&at("broken"), 0), (&first, 0), (&second, 1_000)];
+    let report = merge(&inputs, &at("merged.flac"), Format::Flac).unwrap();
+    assert_eq!((report.sample_rate, report.channels, report.duration_ms), (22_050, 1, 2_000));
+    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    assert_eq!((report.sample_rate, report.channels, report.duration_ms), (48_000, 1, 2_000));
+    assert_eq!(foreign(&at("merged.ogg")).0, 96_000);
+    // The tone goes on where the second input begins: it was converted, not reinterpreted.
+    let samples = decoded(&at("merged.flac"), 22_050, 1).unwrap();
+    let crossings = samples[22_050..].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+    assert!((438..=442).contains(&crossings), "{crossings} Hz");
+}
+
+#[test]
+fn lost_inputs_are_named_and_too_many_fail() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let good = tone(directory.path(), "good.wav", 16_000, 1, 16_000);
+    let whole = std::fs::read(&good).unwrap();
+    std::fs::write(at("half.wav"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(at("page.webm"), b"<!DOCTYPE html>").unwrap();
+    let inputs: [(&Path, u64); 3] = [(&good, 0), (&at("page.webm"), 1_000), (&at("half.wav"), 2_000)];
+    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    let told: Vec<_> = report
+        .inputs
+        .iter()
+        .map(|input| (input.status.as_str(), input.code.as_deref(), input.offset_ms, input.duration_ms))
+        .collect();
+    let expected = [
+        ("merged", None, 0, 1_000),
+        ("skipped", Some("not_audio"), 1_000, 0),
+        ("truncated", Some("truncated"), 1_000, 499),
+    ];
+    assert_eq!(told, expected);
+    let lost = merge(&inputs[..2], &at("merged.ogg"), Format::default()).unwrap();
+    assert_eq!(lost.inputs.len(), 2, "half of the inputs may be lost");
+    let inputs: [(&Path, u64); 3] = [(&good, 0), (&at("page.webm"), 0), (&at("page.webm"), 0)];
+    let lost = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap_err();
+    assert_eq!(lost, AudioError::TooMuchLost { skipped: 2, inputs: 3 });
+    let none = merge(&[], &at("merged.ogg"), Format::default()).unwrap_err();
+    assert_eq!(none.code(), "too_much_lost");
+    // A file that is not there is this machine's trouble, and not the recording's.
+    let missing = merge(&[(&at("nowhere"), 0)], &at("merged.ogg"), Format::default()).unwrap_err();
+    assert_eq!(missing.code(), "io");
+}
+
+#[test]
+fn gaps_are_closed_or_filled() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("merged.wav");
+    let second = tone(directory.path(), "second.wav", 16_000, 1, 16_000);
+    let inputs: [(&Path, u64); 3] = [(&second, 500), (&second, 2_000), (&second, 9_000)];
+    let starts = |fill_gaps_ms| {
+        let report = merge_with(&inputs, &output, Format::Wav, fill_gaps_ms, Limits::default()).unwrap();
+        let starts: Vec<_> = report.inputs.iter().map(|input| input.offset_ms).collect();
+        (starts, report.duration_ms)
+    };
+    assert_eq!(starts(0), (vec![0, 1_000, 2_000], 3_000));
+    assert_eq!(starts(499), (vec![0, 1_000, 2_000], 3_000));
+    assert_eq!(starts(500), (vec![0, 1_500, 2_500], 3_500));
+    assert_eq!(starts(6_000), (vec![0, 1_500, 8_500], 9_500));
+    let samples = decoded(&output, 16_000, 1).unwrap();
+    assert!(samples[16_000..24_000].iter().all(|sample| *sample == 0));
+    assert!(samples[24_000..40_000].iter().any(|sample| *sample > 10_000));
+}
+
+#[test]
+fn an_input_that_breaks_its_decoder_costs_only_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let good = tone(directory.path(), "good.wav", 16_000, 1, 16_000);
+    let long = tone(directory.path(), "long.wav", 16_000, 1, 16_001);
+    let limits = Limits { decoded_ms: 1_000, ..Limits::default() };
+    let inputs: [(&Path, u64); 3] = [(&good, 0), (&long, 1_000), (&good, 2_000)];
+    let report = merge_with(&inputs, &at("merged.wav"), Format::Wav, 0, limits).unwrap();
+    let told: Vec<_> =
+        report.inputs.iter().map(|input| (input.status, input.code.as_deref(), input.duration_ms)).collect();
+    let (merged, skipped) = (InputStatus::Merged, InputStatus::Skipped);
+    assert_eq!(told, [(merged, None, 1_000), (skipped, Some("too_long"), 0), (merged, None, 1_000)]);
+    let limits = Limits { output_bytes: 10_000, ..Limits::default() };
+    let large = merge_with(&[(&good, 0)], &at("merged.wav"), Format::Wav, 0, limits).unwrap_err();
+    assert_eq!(large, AudioError::OutputTooLarge { limit: 10_000 });
+}
+
+#[test]
+fn a_merged_file_can_be_split_and_merged_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    merge(&[(&wav(), 0)], &at("once.ogg"), Format::default()).unwrap();
+    let (report, segments) = split(&at("once.ogg")).unwrap();
+    assert!(!report.truncated && segments.len() >= 2);
+    let again = merge(&[(&at("once.ogg"), 0)], &at("twice.ogg"), Format::default()).unwrap();
+    assert_eq!(again.duration_ms, report.duration_ms);
+}
