@@ -12,7 +12,7 @@ const INNER: [&str; 3] = ["hansard-core", "hansard-schemas", "hansard-runtime"];
 const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-jobs"];
 
 /// Which of our crates each may use, apart from its tests. Audio, speech and summary implement ports that live in jobs.
-/// The program and the scenarios may use all.
+/// The program, the scenarios and the benchmarks may use all.
 const OURS: [(&str, &[&str]); 13] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
@@ -28,7 +28,7 @@ const OURS: [(&str, &[&str]); 13] = [
     ("hansard-speech", &WITH_JOBS),
     ("hansard-summary", &WITH_JOBS),
 ];
-const FREE: [&str; 2] = ["hansard", "hansard-tests"];
+const FREE: [&str; 3] = ["hansard", "hansard-bench", "hansard-tests"];
 
 /// What the two innermost crates may take from outside, apart from their tests; nothing else.
 const TAKEN: [(&str, &[&str]); 2] = [

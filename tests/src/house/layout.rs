@@ -8,9 +8,9 @@ const TOP: [&str; 9] =
     ["Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "schemas", "streams", "connectors", "helm", "tests"];
 
 /// Words that say nothing about what a thing is.
-const EMPTY_WORDS: [&str; 16] = [
+const EMPTY_WORDS: [&str; 15] = [
     "common", "handler", "handlers", "helper", "helpers", "manager", "managers", "message", "messages",
-    "misc", "type", "types", "util", "utils", "worker", "workers",
+    "misc", "types", "util", "utils", "worker", "workers",
 ];
 
 fn beside_the_house(paths: &[String]) -> Vec<&str> {

@@ -114,8 +114,10 @@ fn the_environment_is_read_by_the_program_alone() {
 #[test]
 fn only_the_commit_module_commits() {
     let outside = |file: &File| {
-        let commits = ["streams/runtime/src/commit.rs", "streams/runtime/src/commit/", "connectors/"];
-        !commits.iter().any(|place| file.path.starts_with(place))
+        // Connectors and the driver give the port; a part of them may pass a call on to another.
+        let gives = ["connectors/", "streams/runtime/src/driver/"];
+        let commits = ["streams/runtime/src/commit.rs", "streams/runtime/src/commit/"];
+        !gives.iter().chain(&commits).any(|place| file.path.starts_with(place))
     };
     let rule = never(outside, &[&[".", "transact", "()"]], "only the runtime's commit module transacts");
     hold(

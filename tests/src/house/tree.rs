@@ -12,7 +12,8 @@ pub(super) struct File {
     pub(super) path: String,
     /// Its content.
     pub(super) text: String,
-    /// Whether all of it is test code: compiled only for tests, or part of the tests' own crates.
+    /// Whether all of it is test code: compiled only for tests, or part of the tests' own crates. A benchmark is not: it
+    /// measures time.
     pub(super) test: bool,
 }
 
@@ -21,8 +22,9 @@ pub(super) type Findings = Vec<(usize, String)>;
 
 impl File {
     pub(super) fn new(path: &str, text: &str) -> Self {
-        let by_path = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
-        Self { path: path.to_owned(), text: text.to_owned(), test: by_path }
+        let crates = path.starts_with("tests/") && !path.starts_with("tests/bench/");
+        let test = crates || path.contains("/tests/") || path.ends_with("/tests.rs");
+        Self { path: path.to_owned(), text: text.to_owned(), test }
     }
 
     /// The lines with their numbers, from 1.
