@@ -7,13 +7,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
+use crate::cues::cues;
 use crate::document::{Document, Gap, Line, Word};
 use crate::id::Millis;
-
-/// A cue is shown for at most so long before its line is parted at words; longer cues cannot be read along.
-const CUE_MS_MAX: i64 = 7_000;
-/// Characters of a cue, about: two lines of usual width.
-const CUE_CHARS_MAX: usize = 84;
 
 /// Plain text: one paragraph a line of the document, with its time and, where known, who speaks.
 #[must_use]
@@ -52,71 +48,38 @@ pub fn to_json(document: &Document) -> String {
     json.0
 }
 
-/// SubRip.
+/// SubRip. A speaker stands before what they say, since the format has no place for one.
 #[must_use]
 pub fn to_srt(document: &Document) -> String {
     let mut text = String::new();
     for (number, cue) in cues(document).iter().enumerate() {
         let (start, end) = (clock(cue.start, ',', true), clock(cue.end, ',', true));
-        put(&mut text, format_args!("{}\n{start} --> {end}\n{}\n\n", number + 1, cue.text));
+        let speaker =
+            cue.speaker.as_deref().map(|speaker| format!("{}: ", one_line(speaker))).unwrap_or_default();
+        // An arrow in the text would look like a time.
+        let said = cue.text.replace("-->", "->");
+        put(&mut text, format_args!("{}\n{start} --> {end}\n{speaker}{said}\n\n", number + 1));
     }
     text
 }
 
-/// WebVTT; a speaker becomes a voice span.
+/// WebVTT. A speaker becomes a voice span.
 #[must_use]
 pub fn to_vtt(document: &Document) -> String {
     let mut text = String::from("WEBVTT\n\n");
     for cue in cues(document) {
         let (start, end) = (clock(cue.start, '.', true), clock(cue.end, '.', true));
-        let voice = cue.speaker.map(|speaker| format!("<v {}>", escape(&speaker))).unwrap_or_default();
+        let speaker = cue.speaker.as_deref().map(one_line).filter(|speaker| !speaker.is_empty());
+        let voice = speaker.map(|speaker| format!("<v {}>", escape(&speaker))).unwrap_or_default();
         put(&mut text, format_args!("{start} --> {end}\n{voice}{}\n\n", escape(&cue.text)));
     }
     text
 }
 
-struct Cue {
-    start: Millis,
-    end: Millis,
-    speaker: Option<String>,
-    text: String,
-}
-
-/// Lines parted into cues at words, never empty, starts rising, each at least a millisecond long.
-fn cues(document: &Document) -> Vec<Cue> {
-    let mut cues: Vec<Cue> = Vec::new();
-    for line in &document.lines {
-        if line.words.is_empty() {
-            cues.extend(cue(line.start, line.end, line.speaker.clone(), &line.text));
-            continue;
-        }
-        let mut from = 0;
-        for place in 0..line.words.len() {
-            let (first, next) = (&line.words[from], line.words.get(place + 1));
-            let chars: usize =
-                line.words[from..=place].iter().map(|word| word.text.chars().count() + 1).sum();
-            let full = next.is_none_or(|next| {
-                next.speaker != first.speaker
-                    || next.end.0 - first.start.0 > CUE_MS_MAX
-                    || chars + next.text.chars().count() > CUE_CHARS_MAX
-            });
-            if full {
-                let words: Vec<&str> = line.words[from..=place].iter().map(|word| word.text.trim()).collect();
-                cues.extend(cue(first.start, line.words[place].end, first.speaker.clone(), &words.join(" ")));
-                from = place + 1;
-            }
-        }
-    }
-    cues.sort_by_key(|cue| cue.start);
-    cues
-}
-
-fn cue(start: Millis, end: Millis, speaker: Option<String>, text: &str) -> Option<Cue> {
-    // An empty line would end a cue before its time.
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let start = start.max(Millis(0));
-    let end = end.max(start + Millis(1));
-    (!lines.is_empty()).then(|| Cue { start, end, speaker, text: lines.join("\n") })
+/// The text with every white space and invisible character as one space.
+fn one_line(text: &str) -> String {
+    let words = text.split(|character: char| character.is_whitespace() || character.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn escape(text: &str) -> String {

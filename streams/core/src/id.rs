@@ -115,6 +115,14 @@ impl Add for Millis {
     }
 }
 
+impl Sub for Millis {
+    type Output = Self;
+    /// Saturates.
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
 /// A record's offset in its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Offset(pub i64);

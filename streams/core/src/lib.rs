@@ -9,10 +9,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod cues;
 pub mod decide;
 pub mod document;
 mod draft;
 pub mod export;
+pub mod extract;
 pub mod fact;
 pub mod id;
 pub mod manifest;

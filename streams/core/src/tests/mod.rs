@@ -6,6 +6,8 @@ use crate::id::Digest;
 
 mod cost;
 mod digests;
+mod export;
+mod extract;
 mod facts;
 mod ids;
 #[cfg(feature = "mutants")]
