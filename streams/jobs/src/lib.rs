@@ -4,7 +4,7 @@
 //! world comes through ports.
 
 pub mod aggregate;
-pub mod convert;
+pub use hansard_runtime::convert;
 pub mod effects;
 pub mod merge;
 pub mod ports;

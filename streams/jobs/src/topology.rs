@@ -11,7 +11,7 @@ use hansard_runtime::effects::{Effects, EffectsConfig};
 use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::{Ordered, OrderedConfig};
 use hansard_runtime::ports::Ports;
-use hansard_runtime::ports::log::{Group, LogError, Member};
+use hansard_runtime::ports::log::{Group, LogError};
 use hansard_runtime::redeliver::Redeliver;
 use hansard_runtime::stage::Stage as Effectful;
 use hansard_schemas::{Stage, Topics};
@@ -103,6 +103,9 @@ pub async fn run(
     families: &Families,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), LogError> {
+    if job == Stage::Aggregate {
+        return aggregate(ports, settings, families, shutdown).await;
+    }
     let member = ports.log.join(group(job, settings)).await?;
     let own = settings.jobs.get(&job).cloned().unwrap_or_else(|| JobSettings::of(job));
     let effect = Effect::new(ports.clone(), Arc::clone(&settings.storage), own.call_max, own.policy.attempts);
@@ -111,8 +114,7 @@ pub async fn run(
         Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
         Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
-        Stage::Aggregate => return aggregate(ports, settings, families, member, shutdown).await,
-        Stage::Notify => {
+        Stage::Aggregate | Stage::Notify => {
             member.leave().await;
             return Ok(());
         }
@@ -121,13 +123,17 @@ pub async fn run(
     Effects::new(stage, ports, redeliver, own.effects, families.job(job.as_str())).run(member, shutdown).await
 }
 
-async fn aggregate(
+/// Runs the aggregator until `shutdown` turns true; it needs no connector but the shared ports.
+///
+/// # Errors
+/// When the log fails; the caller decides whether to begin again.
+pub async fn aggregate(
     ports: Ports,
     settings: &Settings,
     families: &Families,
-    member: Box<dyn Member>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), LogError> {
+    let member = ports.log.join(group(Stage::Aggregate, settings)).await?;
     let policy = Policy { in_place: true, ..Policy::default() };
     let redeliver = redeliver(Stage::Aggregate, policy, &ports, settings);
     let fold = Aggregate::new(ports.clone(), settings.aggregate.clone());

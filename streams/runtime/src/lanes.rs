@@ -282,3 +282,7 @@ impl Lanes {
         due.chain(blocked).filter(|at| *at > now).min()
     }
 }
+
+#[cfg(test)]
+#[path = "tests/lanes.rs"]
+mod tests;

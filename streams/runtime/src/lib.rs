@@ -5,6 +5,9 @@
 
 mod calls;
 mod commit;
+pub mod convert;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod effect;
 pub mod effects;
 mod held;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::ports::facts::Row;
 use hansard_core::fact::{self, Fact};
 use hansard_core::id::{Digest, IdError, Millis, Offset, Revision, Timestamp};
 use hansard_core::manifest::{self, Manifest};
 use hansard_core::{ChunkId, FinalizeDigest, Generation, Track};
-use hansard_runtime::ports::facts::Row;
 use hansard_schemas as wire;
 use hansard_schemas::{Record, RecordName, encode, event_id, upload_digest};
 use sha2::{Digest as _, Sha256};

@@ -1,0 +1,52 @@
+//! What this process has used so far, as the kernel counts it.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+/// A point in the life of the process.
+pub(crate) struct Usage {
+    at: Instant,
+    cpu_seconds: f64,
+}
+
+/// What was used between two points.
+pub(crate) struct Used {
+    pub(crate) seconds: f64,
+    pub(crate) cpu_seconds: f64,
+    /// Of the whole life, not only between the points.
+    pub(crate) peak_mib: f64,
+}
+
+impl Usage {
+    pub(crate) fn now() -> Result<Self> {
+        Ok(Self { at: Instant::now(), cpu_seconds: cpu_seconds()? })
+    }
+
+    pub(crate) fn since(&self) -> Result<Used> {
+        Ok(Used {
+            seconds: self.at.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds()? - self.cpu_seconds,
+            peak_mib: peak_mib()?,
+        })
+    }
+}
+
+/// User and system time, from `/proc/self/stat` (fields 14 and 15, in ticks of 10 ms: see proc(5)).
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(')').context("no name in /proc/self/stat")?.1;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    let ticks = |place: usize| {
+        fields.get(place).context("too few fields")?.parse::<f64>().map_err(anyhow::Error::from)
+    };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+fn peak_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line =
+        status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    let kib = line.split_ascii_whitespace().nth(1).context("no number in VmHWM")?.parse::<f64>()?;
+    Ok(kib / 1024.0)
+}
