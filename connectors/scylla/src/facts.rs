@@ -1,0 +1,274 @@
+//! Facts as rows, texts beside them, and the markers of erasures.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hansard_core::id::{Digest, Offset, Timestamp};
+use hansard_runtime::ports::PortError;
+use hansard_runtime::ports::facts::{Erasure, Facts, Row, RowKey, TextKey};
+use hansard_schemas::{Record, Transcript};
+use scylla::statement::prepared::PreparedStatement;
+
+use crate::ScyllaStore;
+use crate::cql::{Cql, Insert, Values, corrupt, refused, unreadable};
+use crate::records::{self, Kind, TEXTS, kinds};
+use crate::schema::{fact_columns, text_columns};
+use crate::value::{Columns, Value};
+
+/// The write timestamp of all rows: whoever writes one again, and whenever, writes the same.
+pub(crate) const FIXED: i64 = 1;
+/// The write timestamp of deletes, which therefore hold against writes that come late.
+pub(crate) const DELETED: i64 = 2;
+/// Texts that one request asks for.
+const TEXTS_A_REQUEST: usize = 100;
+
+/// The statements on facts, texts and erasures.
+pub(crate) struct Statements {
+    /// By kind, with the indexes of those of its fields that a fact's row has.
+    insert: HashMap<&'static str, (PreparedStatement, Vec<usize>)>,
+    insert_text: PreparedStatement,
+    select: PreparedStatement,
+    names: Vec<String>,
+    select_texts: PreparedStatement,
+    text_names: Vec<String>,
+    first: PreparedStatement,
+    further: PreparedStatement,
+    delete: PreparedStatement,
+    delete_texts: PreparedStatement,
+    mark: PreparedStatement,
+    marker: PreparedStatement,
+}
+
+fn insert(table: &str, columns: &[&str]) -> String {
+    let names: Vec<String> = columns.iter().map(|name| format!("\"{name}\"")).collect();
+    let holes = vec!["?"; columns.len()].join(", ");
+    format!("INSERT INTO {{}}.{table} ({}) VALUES ({holes}) USING TIMESTAMP {FIXED}", names.join(", "))
+}
+
+fn select(table: &str, columns: &[String], filter: &str) -> String {
+    let names: Vec<String> = columns.iter().map(|name| format!("\"{name}\"")).collect();
+    format!("SELECT {} FROM {{}}.{table} WHERE {filter}", names.join(", "))
+}
+
+const FACT_KEY: [&str; 8] =
+    ["conversation", "kind", "chunk", "segment", "rank", "content", "log_offset", "logged_at"];
+const TEXT_KEY: [&str; 4] = ["conversation", "chunk", "segment", "sha256"];
+
+impl Statements {
+    pub(crate) async fn prepare(cql: &Cql) -> Result<Self, PortError> {
+        let mut inserts = HashMap::new();
+        for (kind, columns) in kinds() {
+            let stays = |name: &str| kind != "transcript" || !TEXTS.contains(&name);
+            let own: Vec<usize> = (0..columns.len()).filter(|index| stays(columns[*index].0)).collect();
+            let names: Vec<&str> =
+                FACT_KEY.into_iter().chain(own.iter().map(|index| columns[*index].0)).collect();
+            inserts.insert(kind, (cql.prepare(&insert("facts", &names)).await?, own));
+        }
+        let text_fields = Transcript::columns();
+        let text: Vec<&str> = TEXT_KEY.into_iter().chain(text_fields.iter().map(|(name, _)| *name)).collect();
+        let names: Vec<String> = fact_columns().into_iter().map(|(name, _)| name).collect();
+        let text_names: Vec<String> = text_columns().into_iter().map(|(name, _)| name).collect();
+        let erase =
+            |table| format!("DELETE FROM {{}}.{table} USING TIMESTAMP {DELETED} WHERE conversation = ?");
+        let page = |filter: &str| {
+            format!("SELECT DISTINCT conversation, token(conversation) FROM {{}}.facts {filter} LIMIT ?")
+        };
+        let texts_filter = "conversation = ? AND chunk = ? AND segment IN ?";
+        Ok(Self {
+            insert: inserts,
+            insert_text: cql.prepare(&insert("texts", &text)).await?,
+            select: cql.prepare(&select("facts", &names, "conversation = ?")).await?,
+            names,
+            select_texts: cql.prepare(&select("texts", &text_names, texts_filter)).await?,
+            text_names,
+            first: cql.prepare(&page("")).await?,
+            further: cql.prepare(&page("WHERE token(conversation) >= ?")).await?,
+            delete: cql.prepare(&erase("facts")).await?,
+            delete_texts: cql.prepare(&erase("texts")).await?,
+            mark: cql.prepare(&insert("erasures", &["conversation", "erased_at", "reason"])).await?,
+            marker: cql.prepare("SELECT erased_at, reason FROM {}.erasures WHERE conversation = ?").await?,
+        })
+    }
+
+    fn fact<'a>(&'a self, row: &'a Row, key: &'a RowKey) -> Option<Insert<'a>> {
+        let mut own = records::values(&row.record)?;
+        let (statement, fields) = self.insert.get(key.kind)?;
+        let mut values = vec![
+            Value::Text(row.record.conversation_id()),
+            Value::Text(key.kind),
+            Value::Text(&key.chunk),
+            Value::Int(key.segment),
+            Value::BigInt(key.rank),
+            Value::Blob(&key.content.0),
+            Value::BigInt(row.offset.0),
+            Value::Time(row.time.0),
+        ];
+        values.extend(fields.iter().map(|index| std::mem::replace(&mut own[*index], Value::Unset)));
+        Some((statement, values))
+    }
+
+    fn text<'a>(&'a self, transcript: &'a Transcript, key: &'a RowKey, sha256: &'a Digest) -> Insert<'a> {
+        let mut values = vec![
+            Value::Text(&transcript.conversation_id),
+            Value::Text(&key.chunk),
+            Value::Int(key.segment),
+            Value::Blob(&sha256.0),
+        ];
+        values.extend(transcript.values());
+        (&self.insert_text, values)
+    }
+
+    fn row(&self, conversation: &str, values: Values) -> Result<Row, PortError> {
+        let mut columns = Columns::new(&self.names, values);
+        let wrong = unreadable("facts");
+        let kind: String = columns.take("kind").map_err(&wrong)?;
+        let offset = Offset(columns.take("log_offset").map_err(&wrong)?);
+        let time = Timestamp(columns.take("logged_at").map_err(&wrong)?);
+        let record = records::read(&kind, conversation, &mut columns);
+        let newer = || corrupt("row of facts", &format!("kind {kind} is unknown to this version"));
+        Ok(Row { offset, time, record: record.ok_or_else(newer)?.map_err(&wrong)? })
+    }
+}
+
+#[async_trait]
+impl Facts for ScyllaStore {
+    async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
+        let keys: Vec<RowKey> = rows.iter().map(RowKey::of).collect();
+        let digests = rows.iter().map(|row| match &row.record {
+            Record::Transcript(transcript) => transcript.text_sha256.parse().map(Some),
+            _ => Ok(None),
+        });
+        let digests: Vec<Option<Digest>> =
+            digests.collect::<Result<_, _>>().map_err(|error| refused(&format!("text_sha256: {error}")))?;
+        let mut facts: BTreeMap<&str, Vec<Insert<'_>>> = BTreeMap::new();
+        let mut texts: BTreeMap<&str, Vec<Insert<'_>>> = BTreeMap::new();
+        for ((row, key), sha256) in rows.iter().zip(&keys).zip(&digests) {
+            let conversation = row.record.conversation_id();
+            let fact = self.facts.fact(row, key);
+            let fact = fact.ok_or_else(|| refused(&format!("a {} is no fact", row.record.name())))?;
+            facts.entry(conversation).or_default().push(fact);
+            if let (Record::Transcript(transcript), Some(sha256)) = (&row.record, sha256) {
+                let text = self.facts.text(transcript, key, sha256);
+                texts.entry(conversation).or_default().push(text);
+            }
+        }
+        // A fact is not seen before its text is there.
+        self.cql.write_all(texts.into_values()).await?;
+        self.cql.write_all(facts.into_values()).await
+    }
+
+    async fn read(&self, conversation: &str) -> Result<Vec<Row>, PortError> {
+        let rows = self.cql.select(&self.facts.select, vec![Value::Text(conversation)]).await?;
+        rows.into_iter().map(|values| self.facts.row(conversation, values)).collect()
+    }
+
+    async fn texts(
+        &self,
+        conversation: &str,
+        keys: &[TextKey],
+    ) -> Result<Vec<Option<Transcript>>, PortError> {
+        let mut by_chunk: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for key in keys {
+            by_chunk.entry(&key.chunk).or_default().push(key.segment);
+        }
+        let mut requests = Vec::new();
+        for (chunk, segments) in &mut by_chunk {
+            segments.sort_unstable();
+            segments.dedup();
+            for some in segments.chunks(TEXTS_A_REQUEST) {
+                let segments = Value::List(some.iter().map(|segment| Value::Int(*segment)).collect());
+                let values = vec![Value::Text(conversation), Value::Text(chunk), segments];
+                requests.push(self.cql.select(&self.facts.select_texts, values));
+            }
+        }
+        let wrong = unreadable("texts");
+        let mut found: HashMap<TextKey, Transcript> = HashMap::with_capacity(keys.len());
+        for rows in futures::future::try_join_all(requests).await? {
+            for values in rows {
+                let mut columns = Columns::new(&self.facts.text_names, values);
+                let sha256: Vec<u8> = columns.take("sha256").map_err(&wrong)?;
+                let sha256 =
+                    <[u8; 32]>::try_from(sha256).map_err(|_| corrupt("texts", &"sha256 is no digest"))?;
+                let (chunk, segment) = (columns.take("chunk"), columns.take("segment"));
+                let key = TextKey {
+                    chunk: chunk.map_err(&wrong)?,
+                    segment: segment.map_err(&wrong)?,
+                    sha256: Digest(sha256),
+                };
+                found.insert(key, Transcript::read(conversation, &mut columns).map_err(&wrong)?);
+            }
+        }
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
+
+    async fn conversations(
+        &self,
+        cursor: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<String>, Option<Bytes>), PortError> {
+        // The order is that of the partitions' tokens; two of one token are told apart by their ids.
+        let after = cursor.as_ref().map(Cursor::parse).transpose()?;
+        let wanted = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
+        let rows = match &after {
+            None => self.cql.select(&self.facts.first, vec![Value::Int(wanted)]).await?,
+            Some(after) => {
+                let values = vec![Value::BigInt(after.token), Value::Int(wanted.saturating_add(1))];
+                self.cql.select(&self.facts.further, values).await?
+            }
+        };
+        let names = ["conversation".to_owned(), "token".to_owned()];
+        let wrong = unreadable("facts");
+        let mut page = Vec::new();
+        for values in rows {
+            let mut columns = Columns::new(&names, values);
+            let conversation = columns.take("conversation").map_err(&wrong)?;
+            page.push(Cursor { token: columns.take("token").map_err(&wrong)?, conversation });
+        }
+        page.retain(|row| after.as_ref().is_none_or(|after| row > after));
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(Cursor::bytes);
+        Ok((page.into_iter().map(|row| row.conversation).collect(), next))
+    }
+
+    async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError> {
+        let of = || Value::Text(conversation);
+        let values = vec![of(), Value::Time(marker.time.0), Value::Text(&marker.reason)];
+        self.cql.write(&self.facts.mark, values).await?;
+        self.cql.write(&self.facts.delete, vec![of()]).await?;
+        self.cql.write(&self.facts.delete_texts, vec![of()]).await
+    }
+
+    async fn erasure(&self, conversation: &str) -> Result<Option<Erasure>, PortError> {
+        let row = self.cql.select(&self.facts.marker, vec![Value::Text(conversation)]).await?.pop();
+        let names = ["erased_at".to_owned(), "reason".to_owned()];
+        let wrong = unreadable("erasures");
+        row.map(|values| {
+            let mut columns = Columns::new(&names, values);
+            let time = Timestamp(columns.take("erased_at").map_err(&wrong)?);
+            Ok(Erasure { time, reason: columns.take("reason").map_err(&wrong)? })
+        })
+        .transpose()
+    }
+}
+
+/// A place in the order of conversations.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Cursor {
+    token: i64,
+    conversation: String,
+}
+
+impl Cursor {
+    fn bytes(&self) -> Bytes {
+        [&self.token.to_be_bytes()[..], self.conversation.as_bytes()].concat().into()
+    }
+
+    fn parse(bytes: &Bytes) -> Result<Self, PortError> {
+        let foreign = || refused(&"the cursor is not one of this store");
+        let (token, conversation) = bytes.split_first_chunk::<8>().ok_or_else(foreign)?;
+        let conversation = String::from_utf8(conversation.to_vec()).map_err(|_| foreign())?;
+        Ok(Self { token: i64::from_be_bytes(*token), conversation })
+    }
+}

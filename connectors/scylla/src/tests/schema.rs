@@ -1,0 +1,92 @@
+//! The schema: it can be applied again and to an older one, its columns agree with the records, and a deployment keeps
+//! its partition count.
+
+use std::collections::BTreeMap;
+
+use hansard_core::id::{Offset, Timestamp};
+use hansard_runtime::ports::PortError;
+use hansard_runtime::ports::facts::{Facts, Row};
+use hansard_schemas::{Options, Record, Upload};
+
+use super::{PARTITIONS, config};
+use crate::cql::Cql;
+use crate::records::kinds;
+use crate::schema::{definitions, tables, types};
+use crate::{ScyllaConfig, ScyllaStore, migrate};
+
+fn refusal<T>(result: Result<T, PortError>) -> String {
+    match result {
+        Err(PortError::Refused { cause, .. }) => cause,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn a_column_has_one_type_for_all_kinds() {
+    let mut types: BTreeMap<&str, String> = BTreeMap::new();
+    for (kind, columns) in kinds() {
+        for (name, cql_type) in columns {
+            let known = types.entry(name).or_insert_with(|| cql_type.clone());
+            assert_eq!(*known, cql_type, "{name} of {kind}");
+        }
+    }
+}
+
+/// A schema without a column and a field that this version has.
+async fn older(config: &ScyllaConfig) {
+    let (cql, keyspace) = (Cql::connect(config).await.expect("connected"), &config.keyspace);
+    cql.define(&format!("CREATE KEYSPACE \"{keyspace}\" WITH replication = {}", config.replication))
+        .await
+        .expect("made");
+    for (name, mut fields) in types() {
+        fields.retain(|(field, _)| field != "diarize");
+        let fields = definitions(&fields);
+        cql.define(&format!("CREATE TYPE \"{keyspace}\".\"{name}\" ({fields})")).await.expect("made");
+    }
+    let mut facts = tables().remove(0);
+    facts.columns.retain(|(column, _)| column != "track");
+    cql.define(&facts.create(keyspace)).await.expect("made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrating_adds_what_an_older_version_lacks() {
+    let config = config("migrate");
+    let missing = ScyllaStore::connect(&config).await.map(drop);
+    assert!(refusal(missing).contains("store migrate"));
+    older(&config).await;
+    assert!(refusal(ScyllaStore::connect(&config).await.map(drop)).contains("store migrate"));
+    for _ in 0..2 {
+        migrate(&config).await.expect("migrated again");
+    }
+    let store = ScyllaStore::connect(&config).await.expect("connected");
+    let upload = Upload {
+        conversation_id: "c".into(),
+        track: "left".into(),
+        options: Some(Options {
+            keyterms: vec!["Hansard".into()],
+            diarize: Some(false),
+            ..Options::default()
+        }),
+        ..Upload::default()
+    };
+    let row = Row { offset: Offset(1), time: Timestamp(2), record: Record::from(upload) };
+    Facts::write(&store, std::slice::from_ref(&row)).await.expect("written");
+    assert_eq!(Facts::read(&store, "c").await.expect("read"), [row]);
+
+    let other = ScyllaConfig { partitions: PARTITIONS + 1, ..config };
+    let expected = format!("the deployment has {PARTITIONS} partitions, not {}", PARTITIONS + 1);
+    assert_eq!(refusal(ScyllaStore::connect(&other).await.map(drop)), expected);
+    assert_eq!(refusal(migrate(&other).await), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_is_unavailable() {
+    let mut config = config("away");
+    // Nobody listens on the port of a socket that was just closed.
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    config.nodes = vec![free.to_string()];
+    let away = ScyllaStore::connect(&config).await.map(drop);
+    assert!(matches!(away, Err(PortError::Unavailable { .. })), "{away:?}");
+}
