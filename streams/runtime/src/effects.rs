@@ -128,6 +128,7 @@ impl Effects {
                     return Ok(());
                 }
                 member.release();
+                running.drain_until = None;
             }
             let woke = self.wait(&mut running, member.as_mut(), &mut shutdown, leaving, now).await;
             let now = self.ports.clock.now();
@@ -145,6 +146,10 @@ impl Effects {
                     leaving = true;
                     running.drain_until = Some(now + self.config.drain);
                 }
+            }
+            if leaving {
+                // A new assignment on the way out is not begun.
+                running.drain_until.get_or_insert(now);
             }
         }
     }
