@@ -106,7 +106,7 @@ pub fn explain(window: &Window, rules: &Rules, judged: Timestamp) -> Explanation
     let mut total = counts.missing;
     let mut awaited: Vec<Awaited> =
         missing(window, plan).chain(stages(window)).take(AWAITED_LISTED).collect();
-    let ended = endings(window, status, plan);
+    let ended = endings(window, status, plan, judged);
     total += ended.len() as u64;
     awaited.extend(ended.into_iter().take(AWAITED_LISTED - awaited.len()));
     Explanation {
@@ -171,20 +171,23 @@ fn stages(window: &Window) -> impl Iterator<Item = Awaited> {
     })
 }
 
-/// What is owed once nothing else is: the next revision, or merge and summary of the last.
-fn endings(window: &Window, status: Status, plan: Option<Plan>) -> Vec<Awaited> {
+/// What is owed once nothing else is: more from the producer until the window is closing, then the next revision, and
+/// then merge and summary of the last.
+fn endings(window: &Window, status: Status, plan: Option<Plan>, judged: Timestamp) -> Vec<Awaited> {
     let mut owing = Vec::new();
-    let Some(last) = window.last_finalize().filter(|_| status != Status::Closing) else {
-        let ready = plan.filter(|_| status == Status::Closing && !window.is_pending());
-        owing.extend(ready.map(|plan| owed(Owner::Aggregate, Some(plan.began))));
-        return owing;
-    };
-    let endings = [
-        (window.merge(), Owner::Merge, Stage::Merge),
-        (window.summary(), Owner::Summarize, Stage::Summarize),
-    ];
-    for (_, owner, stage) in endings.into_iter().filter(|(ended, ..)| ended.is_none()) {
-        owing.push(Awaited { generation: last.generations.of(stage), ..owed(owner, Some(last.time)) });
+    if status == Status::Open || status == Status::Closing {
+        let next = plan.filter(|_| !window.is_pending()).map(|plan| {
+            let heard = window.tally().confirmed.greatest().or(window.began());
+            let open = plan.closing > judged;
+            if open { owed(Owner::Producer, heard) } else { owed(Owner::Aggregate, Some(plan.began)) }
+        });
+        owing.extend(next);
+    } else if let Some(last) = window.last_finalize() {
+        let endings = [(window.merge(), Owner::Merge), (window.summary(), Owner::Summarize)];
+        for (_, owner) in endings.into_iter().filter(|(ended, _)| ended.is_none()) {
+            let stage = if owner == Owner::Merge { Stage::Merge } else { Stage::Summarize };
+            owing.push(Awaited { generation: last.generations.of(stage), ..owed(owner, Some(last.time)) });
+        }
     }
     owing
 }

@@ -10,7 +10,6 @@ mod export;
 mod extract;
 mod facts;
 mod ids;
-#[cfg(feature = "mutants")]
 mod mutants;
 mod plain;
 mod properties;

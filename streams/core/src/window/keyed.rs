@@ -80,3 +80,9 @@ impl<K: Ord + Copy> Counted<K> {
         self.0.len()
     }
 }
+
+/// About how many bytes a B-tree of so many entries keeps: its nodes have 11 places, of which those of a tree that was
+/// filled in order are little more than half in use.
+pub(crate) fn tree_bytes(entries: usize, entry_bytes: usize) -> usize {
+    entries.div_ceil(6) * 11 * entry_bytes
+}

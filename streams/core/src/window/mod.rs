@@ -15,7 +15,7 @@ use core::mem::size_of;
 
 pub(crate) use chunk::Chunk;
 pub use chunk::{Confirmed, Cut, SEGMENTS_PER_CHUNK};
-use keyed::Keyed;
+use keyed::{Keyed, tree_bytes};
 pub(crate) use segment::Segment;
 pub(crate) use tally::{Tally, TrackTally};
 
@@ -248,15 +248,15 @@ impl Window {
     /// About how many bytes the window keeps.
     #[must_use]
     pub fn approximate_bytes(&self) -> usize {
-        // A B-tree's nodes are on average two thirds full; names are shared texts with two counters.
-        let chunk = (size_of::<Chunk>() + size_of::<ChunkId>()) * 3 / 2 + 48;
-        let rerun = (size_of::<Rerun>() + size_of::<Arc<str>>()) * 3 / 2 + 96;
+        // A name is a shared text with two counters.
+        let names = (self.chunks.len() + self.reruns.len()) * 32;
         let ended = size_of::<(FinalizeDigest, Option<Ended>)>();
         size_of::<Self>()
+            + names
             + self.chunk_bytes
-            + self.chunks.len() * chunk
+            + tree_bytes(self.chunks.len(), size_of::<(ChunkId, Chunk)>())
+            + tree_bytes(self.reruns.len(), size_of::<(Arc<str>, Rerun)>())
             + self.tally.approximate_bytes()
-            + self.reruns.len() * rerun
             + self.contents.len() * size_of::<(Digest, Option<Finalize>)>()
             + (self.merges.len() + self.summaries.len()) * ended
     }

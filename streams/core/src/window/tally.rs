@@ -4,9 +4,10 @@
 //! changes and putting it back after; so it never depends on the order of facts.
 
 use alloc::collections::BTreeMap;
+use core::mem::size_of;
 
 use super::chunk::Chunk;
-use super::keyed::Counted;
+use super::keyed::{Counted, tree_bytes};
 use super::segment::Pieces;
 use super::steps;
 use crate::fact::Finish;
@@ -128,8 +129,9 @@ impl Tally {
 
     /// About how many bytes the tally keeps.
     pub(crate) fn approximate_bytes(&self) -> usize {
-        let times = (self.confirmed.len() + self.cut.len()) * 18;
-        times + self.confirmed.len() * 12 + self.tracks.len() * 100
+        let times = tree_bytes(self.confirmed.len(), 12) + tree_bytes(self.cut.len(), 12);
+        let numbers = tree_bytes(self.confirmed.len(), 8);
+        times + numbers + tree_bytes(self.tracks.len(), size_of::<(Track, TrackTally)>())
     }
 
     /// Another Finish stands: counts the tracks that either of them declares anew.
