@@ -4,3 +4,7 @@
 
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,70 @@
+//! Text scenarios over the whole dataflow: `tests/scenarios/*.txt`, one event or one expected outcome a line.
+//!
+//! A line begins with its moment since the beginning (`0`, `1m30s`, `2h1ms`), then says what happens or what is to be
+//! seen; `#` begins a comment. What can be said stands in `script.rs`, what can be seen in `seen.rs`. Nothing goes wrong
+//! by chance, so the outcome must be the same however the tasks are interleaved: each is run under several seeds.
+
+mod script;
+mod seen;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hansard_core::id::Millis;
+use hansard_runtime::driver::WorldConfig;
+
+use crate::simulation::deployment::{Deployment, START};
+use crate::simulation::producer::Producer;
+use script::Script;
+
+/// Ways in which the tasks are interleaved.
+const SEEDS: u64 = 4;
+/// How long the world goes on after the last line.
+const AFTERWARDS: Millis = Millis(0);
+
+/// All scenarios by name.
+fn scenarios() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(&folder).expect("the folder of the scenarios");
+    let text = |file: std::io::Result<std::fs::DirEntry>| {
+        let path = file.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).expect("a text"))
+    };
+    files.map(text).collect()
+}
+
+/// Runs one scenario; the lines that did not hold, with the end of the trace.
+pub(crate) fn run(text: &str, seed: u64, set_up: impl Fn(&mut Deployment)) -> Result<(), String> {
+    let partitions = Script::partitions(text);
+    let config = WorldConfig { seed, start: START, partitions, trace_max: 400 };
+    let mut deployment = Deployment::new(&config);
+    set_up(&mut deployment);
+    let producer = Producer::new(deployment.world.clone(), partitions);
+    let mut script = Script { deployment, producer, wrong: Vec::new(), started: false };
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            script.line(number, line);
+        }
+    }
+    script.run_until(AFTERWARDS);
+    if script.wrong.is_empty() {
+        return Ok(());
+    }
+    let trace = script.deployment.world.trace_tail(40);
+    Err(format!("{}\n--- the end of the trace:\n{trace}", script.wrong.join("\n")))
+}
+
+#[test]
+fn every_scenario_holds_under_every_seed() {
+    let only = std::env::var("HANSARD_SCENARIO").ok();
+    let mut red = Vec::new();
+    let all = scenarios();
+    assert!(!all.is_empty(), "there are no scenarios");
+    for (name, text) in all.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name)) {
+        let failed = (0..SEEDS).find_map(|seed| run(text, seed, |_| {}).err().map(|wrong| (seed, wrong)));
+        red.extend(failed.map(|(seed, wrong)| format!("{name} under seed {seed}:\n{wrong}")));
+    }
+    assert!(red.is_empty(), "{} of {} scenarios do not hold:\n{}", red.len(), all.len(), red.join("\n"));
+}

@@ -1,0 +1,172 @@
+//! A deployment in a world: processes that run jobs as they ship, crash, and are started again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hansard_core::id::{Millis, Timestamp};
+use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::effects::Storage;
+use hansard_jobs::topology::{self, Connectors, JOBS, JobSettings, Settings};
+use hansard_runtime::driver::{Process, ProcessId, World, WorldConfig};
+use hansard_runtime::metrics::Families;
+use hansard_runtime::ordered::OrderedConfig;
+use hansard_schemas::{Stage, Topics};
+use tokio::sync::watch;
+
+use super::fakes::{Fakes, Shared};
+
+/// When every world begins: the first of January 2026.
+pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A process and what it runs.
+struct Seat {
+    process: Process,
+    jobs: Vec<Stage>,
+    stop: watch::Sender<bool>,
+}
+
+/// Jobs over a world.
+pub(crate) struct Deployment {
+    pub(crate) world: World,
+    pub(crate) ledger: Shared,
+    pub(crate) jobs: BTreeMap<Stage, JobSettings>,
+    pub(crate) aggregate: AggregateConfig,
+    pub(crate) ordered: OrderedConfig,
+    families: Families,
+    seats: BTreeMap<String, Seat>,
+    /// Processes that are to be started: when, under which name, with which jobs.
+    restarts: Vec<(Timestamp, String, Vec<Stage>)>,
+    /// How long a crashed process stays away, at most; exactly so long in scenarios.
+    pub(crate) away: Millis,
+    /// Whether `away` is a bound that the world draws below, and names may change.
+    pub(crate) erratic: bool,
+}
+
+impl Deployment {
+    pub(crate) fn new(config: &WorldConfig) -> Self {
+        let registry = prometheus::Registry::new();
+        Self {
+            world: World::new(config),
+            ledger: Shared::default(),
+            jobs: JOBS.iter().map(|job| (*job, JobSettings::of(*job))).collect(),
+            aggregate: AggregateConfig::default(),
+            ordered: OrderedConfig::default(),
+            families: Families::register(&registry).expect("a fresh registry"),
+            seats: BTreeMap::new(),
+            restarts: Vec::new(),
+            away: Millis::seconds(1),
+            erratic: false,
+        }
+    }
+
+    /// Starts a process.
+    pub(crate) fn start(&mut self, name: &str, jobs: &[Stage]) {
+        let process = self.world.boot(name);
+        let (stop, stopping) = watch::channel(false);
+        let fakes = Arc::new(Fakes { process: process.clone(), ledger: self.ledger.clone() });
+        let settings = Settings {
+            instance: name.to_owned(),
+            topics: Arc::new(Topics::default()),
+            storage: Arc::new(Storage::new("b")),
+            jobs: self.jobs.clone(),
+            aggregate: self.aggregate.clone(),
+            ordered: self.ordered.clone(),
+        };
+        for job in jobs.iter().copied() {
+            let connectors =
+                Connectors { audio: fakes.clone(), speech: fakes.clone(), summarizer: fakes.clone() };
+            let (settings, families) = (settings.clone(), self.families.clone());
+            let (ports, stopping, world) = (process.ports(), stopping.clone(), self.world.clone());
+            let task = async move {
+                loop {
+                    let connectors = connectors.clone();
+                    let run =
+                        topology::run(job, ports.clone(), connectors, &settings, &families, stopping.clone());
+                    let Err(error) = run.await else { break };
+                    world.note(&format!("{} of {job} ends: {error}", settings.instance));
+                    let again = ports.clock.now() + Millis::seconds(1);
+                    ports.clock.sleep_until(again).await;
+                }
+            };
+            self.world.spawn(process.id, Box::pin(task));
+        }
+        self.seats.insert(name.to_owned(), Seat { process, jobs: jobs.to_vec(), stop });
+    }
+
+    fn process(&self, name: &str) -> ProcessId {
+        self.seats.get(name).unwrap_or_else(|| panic!("no process {name:?}")).process.id
+    }
+
+    /// The names of the processes that run.
+    pub(crate) fn running(&self) -> Vec<String> {
+        self.seats.keys().cloned().collect()
+    }
+
+    /// Asks a process to stop in order; it does not come back.
+    pub(crate) fn stop(&mut self, name: &str) {
+        let id = self.process(name);
+        if let Some(seat) = self.seats.remove(name) {
+            // Nobody listens where it has crashed.
+            let _ = seat.stop.send(true);
+            assert!(seat.process.id == id);
+        }
+    }
+
+    /// Crashes a process, which comes back after a while.
+    pub(crate) fn kill(&mut self, name: &str) {
+        let id = self.process(name);
+        self.world.kill(id);
+        self.replace(&[id]);
+    }
+
+    pub(crate) fn freeze(&self, name: &str, length: Millis) {
+        self.world.freeze(self.process(name), self.world.now() + length);
+    }
+
+    pub(crate) fn isolate(&self, name: &str, length: Millis) {
+        self.world.isolate(self.process(name), self.world.now() + length);
+    }
+
+    pub(crate) fn set_skew(&self, name: &str, skew: Millis) {
+        self.seats.get(name).unwrap_or_else(|| panic!("no process {name:?}")).process.set_skew(skew);
+    }
+
+    /// Plans the return of crashed processes: under the same name, or, erratically, under another.
+    fn replace(&mut self, crashed: &[ProcessId]) {
+        for id in crashed {
+            let name =
+                self.seats.iter().find(|(_, seat)| seat.process.id == *id).map(|(name, _)| name.clone());
+            let Some((name, seat)) = name.and_then(|name| self.seats.remove_entry(&name)) else { continue };
+            let mut away = self.away;
+            let mut again = name.clone();
+            if self.erratic {
+                away = Millis(i64::try_from(self.world.draw(self.away.0.unsigned_abs())).unwrap_or(0));
+                if self.world.draw(2) == 0 {
+                    again = format!("{}-{}", name.split('-').next().unwrap_or(&name), id.number());
+                }
+            }
+            self.restarts.push((self.world.now() + away, again, seat.jobs));
+        }
+    }
+
+    /// Lets the world run until then; crashed processes come back in their time.
+    pub(crate) fn run_until(&mut self, until: Timestamp) {
+        loop {
+            let next = self.restarts.iter().map(|(at, ..)| *at).min().filter(|at| *at <= until);
+            self.world.run_until(next.unwrap_or(until));
+            let crashed = self.world.take_crashed();
+            if !crashed.is_empty() {
+                self.replace(&crashed);
+                continue;
+            }
+            let now = self.world.now();
+            let due: Vec<_> = self.restarts.extract_if(.., |(at, ..)| *at <= now).collect();
+            if due.is_empty() {
+                return;
+            }
+            for (_, name, jobs) in due {
+                self.start(&name, &jobs);
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Audio, speech recognition and summaries of a world: what they give follows from the bytes, and a ledger keeps what
+//! was asked of them.
+//!
+//! A recording is text: `name segments=2 ms=1000`, or `name broken`. A segment is `name/0 of 1000 ms`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt as _};
+use hansard_core::document::Document;
+use hansard_core::id::{Digest, Timestamp};
+use hansard_core::redelivery::Class;
+use hansard_jobs::ports::{
+    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Speech, SpeechReply,
+    SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply,
+};
+use hansard_runtime::driver::Process;
+use hansard_runtime::stage::Failed;
+use hansard_schemas::{Options, SplitSegment};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+/// How a call for one name is to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Ok,
+    Fail { class: Class, code: &'static str, retry_after_s: Option<u64> },
+    Hang,
+}
+
+/// One call of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// `conversation/chunk/segment` for speech.
+    pub(crate) name: String,
+    pub(crate) submission: String,
+    pub(crate) began: Timestamp,
+    /// When it ended and whether well; nothing where it was cut off.
+    pub(crate) ended: Option<(Timestamp, bool)>,
+}
+
+/// What providers were asked, and what they are to say.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) calls: Vec<Call>,
+    script: BTreeMap<String, VecDeque<Answer>>,
+}
+
+/// The ledger as everyone has it.
+#[derive(Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next calls for `name` are answered so; the last answer but one that is used up is followed by success.
+    pub(crate) fn script(&self, name: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.open().script.entry(name.to_owned()).or_default().extend(answers);
+    }
+
+    fn begin(&self, name: &str, submission: &str, now: Timestamp) -> (usize, Answer) {
+        let mut ledger = self.open();
+        let answer = ledger.script.get_mut(name).and_then(VecDeque::pop_front).unwrap_or(Answer::Ok);
+        let (name, submission) = (name.to_owned(), submission.to_owned());
+        ledger.calls.push(Call { name, submission, began: now, ended: None });
+        (ledger.calls.len() - 1, answer)
+    }
+
+    fn end(&self, call: usize, now: Timestamp, well: bool) {
+        self.open().calls[call].ended = Some((now, well));
+    }
+}
+
+/// The connectors of one process.
+#[derive(Clone)]
+pub(crate) struct Fakes {
+    pub(crate) process: Process,
+    pub(crate) ledger: Shared,
+}
+
+async fn whole(mut body: Body) -> Result<String, Failed> {
+    let mut bytes = Vec::new();
+    while let Some(part) = body.next().await {
+        bytes.extend_from_slice(&part?);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The value after `key=` in a recording.
+fn value(recording: &str, key: &str) -> Option<i64> {
+    let word = recording.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    word.and_then(|word| word.parse().ok())
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// What a refused call looks like to a stage.
+fn refused(code: &'static str) -> Failed {
+    Failed::new(Class::Transient, code, "the simulated call failed")
+}
+
+#[async_trait]
+impl Audio for Fakes {
+    fn plan_version(&self) -> &'static str {
+        "simulated"
+    }
+
+    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
+        let recording = whole(recording).await?;
+        let decoded = self.process.call("audio.split", |_| ()).await;
+        decoded.map_err(|_| refused("decoder_killed"))?;
+        if recording.ends_with("broken") {
+            return Err(Failed::new(Class::Permanent, "undecodable_audio", "the recording is broken"));
+        }
+        let count = value(&recording, "segments").unwrap_or(1);
+        let duration_ms = value(&recording, "ms").unwrap_or(1000);
+        let name = recording.split(' ').next().unwrap_or_default();
+        for index in 0..count {
+            let flac = format!("{name}/{index} of {recording}");
+            let segment = SplitSegment {
+                index: i32::try_from(index).unwrap_or(0),
+                start_ms: duration_ms * index / count,
+                end_ms: duration_ms * (index + 1) / count,
+                bytes: i64::try_from(flac.len()).unwrap_or(0),
+                sha256: hash(&flac).to_vec(),
+                forced_cut: false,
+            };
+            if segments.send(CutSegment { segment, flac: flac.into() }).await.is_err() {
+                break;
+            }
+        }
+        Ok(Cut { duration_ms, codec: "text".to_owned(), container: "text".to_owned(), ..Cut::default() })
+    }
+
+    fn merge_format(&self) -> (&'static str, &'static str) {
+        ("txt", "text/plain")
+    }
+
+    async fn merge(&self, mut sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed> {
+        let (mut inputs, mut file) = (Vec::new(), String::new());
+        while let Some(source) = sources.next().await {
+            let body = match source.body {
+                Ok(body) => whole(body).await,
+                Err(failed) => Err(failed),
+            };
+            let (status, code, duration_ms) = match body {
+                Ok(text) if text.ends_with("broken") => ("skipped", Some("undecodable_audio".to_owned()), 0),
+                Ok(text) => {
+                    file.push_str(&text);
+                    ("merged", None, value(&text, "ms").unwrap_or(1000))
+                }
+                Err(failed) if failed.class == Class::Permanent => {
+                    ("skipped", Some(failed.code.to_owned()), 0)
+                }
+                Err(failed) => return Err(failed),
+            };
+            let (chunk_id, offset_ms) = (source.chunk_id, source.offset_ms);
+            inputs.push(MergedInput { chunk_id, status, code, offset_ms, duration_ms });
+        }
+        self.process.call("audio.merge", |_| ()).await.map_err(|_| refused("encoder_killed"))?;
+        if file.is_empty() {
+            return Ok(Merged { file: Err("no_audio"), inputs });
+        }
+        let (bytes, sha256) = (i64::try_from(file.len()).unwrap_or(0), Digest(hash(&file)).to_string());
+        let duration_ms = inputs.iter().map(|input| input.duration_ms).sum();
+        let body = Box::new(std::io::Cursor::new(file.into_bytes()));
+        Ok(Merged { file: Ok(MergedFile { body, bytes, sha256, duration_ms }), inputs })
+    }
+}
+
+#[async_trait]
+impl Speech for Fakes {
+    async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed> {
+        let audio = String::from_utf8_lossy(&request.audio).into_owned();
+        let name = audio.split(' ').next().unwrap_or_default();
+        let now = self.process.world_now();
+        let (call, answer) = self.ledger.begin(name, &request.idempotency_key, now);
+        let called = self.process.call("speech.call", |_| ()).await;
+        let answer = match (answer, called) {
+            (Answer::Hang, _) => std::future::pending().await,
+            (Answer::Fail { class, code, retry_after_s }, _) => Err(Failed {
+                retry_after: retry_after_s.map(Duration::from_secs),
+                ..Failed::new(class, code, "as told")
+            }),
+            (Answer::Ok, Err(_)) => Err(refused("http_500")),
+            (Answer::Ok, Ok(())) => Ok(SpeechReply {
+                text: format!("said in {audio}"),
+                provider: "simulated".to_owned(),
+                model: "one".to_owned(),
+                language: Some("en".to_owned()),
+                audio_ms: request.end_ms - request.start_ms,
+                ..SpeechReply::default()
+            }),
+        };
+        self.ledger.end(call, self.process.world_now(), answer.is_ok());
+        answer
+    }
+
+    fn time_max(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+}
+
+#[async_trait]
+impl Summarizer for Fakes {
+    fn identity(&self) -> SummarizerIdentity {
+        let text = |text: &str| text.to_owned();
+        SummarizerIdentity { provider: text("simulated"), model: text("one"), prompt_version: text("1") }
+    }
+
+    async fn summarize(&self, document: &Document, _options: &Options) -> Result<SummaryReply, Failed> {
+        let name = format!("summary of {}", document.conversation);
+        let submission = format!("revision {}", document.revision);
+        let (call, answer) = self.ledger.begin(&name, &submission, self.process.world_now());
+        let called = self.process.call("summary.call", |_| ()).await;
+        let answer = match (answer, called) {
+            (Answer::Hang, _) => std::future::pending().await,
+            (Answer::Fail { class, code, retry_after_s }, _) => Err(Failed {
+                retry_after: retry_after_s.map(Duration::from_secs),
+                ..Failed::new(class, code, "as told")
+            }),
+            (Answer::Ok, Err(_)) => Err(refused("http_500")),
+            (Answer::Ok, Ok(())) => {
+                let text = format!("{} lines were said", document.lines.len());
+                Ok(SummaryReply { text, ..SummaryReply::default() })
+            }
+        };
+        self.ledger.end(call, self.process.world_now(), answer.is_ok());
+        answer
+    }
+
+    fn time_max(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+}
+
+/// The bytes of a recording.
+pub(super) fn recording(conversation: &str, chunk: &str, what: &str) -> Bytes {
+    Bytes::from(format!("{conversation}/{chunk} {what}"))
+}

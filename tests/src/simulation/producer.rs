@@ -1,0 +1,128 @@
+//! Producers outside, and the operator who redrives: they put objects, and append records as any client would.
+
+use bytes::Bytes;
+use hansard_core::id::{Offset, Partition};
+use hansard_runtime::driver::World;
+use hansard_runtime::ports::log::{Outgoing, TopicPartition};
+use hansard_runtime::ports::objects::ObjectName;
+use hansard_schemas::{Object, Record, Topic, Topics, Upload, encode, partition_for, topic_of};
+
+use super::fakes::recording;
+
+/// A chunk that is to be uploaded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChunkSpec {
+    pub(crate) conversation: String,
+    pub(crate) chunk: String,
+    /// The recording: `segments=2 ms=1000`, or `broken`.
+    pub(crate) what: String,
+    pub(crate) track: String,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) recorded_at: i64,
+    /// Bytes that the record claims; those of the object where nothing.
+    pub(crate) bytes: Option<i64>,
+    /// The key's prefix, below which uploads are allowed unless it is another.
+    pub(crate) prefix: Option<String>,
+}
+
+/// Appends to the log.
+pub(crate) struct Producer {
+    world: World,
+    partitions: u32,
+    events: u64,
+}
+
+impl Producer {
+    pub(crate) fn new(world: World, partitions: u32) -> Self {
+        Self { world, partitions, events: 0 }
+    }
+
+    /// The partition number of a conversation.
+    pub(crate) fn partition(&self, conversation: &str) -> Partition {
+        Partition(i32::try_from(partition_for(conversation.as_bytes(), self.partitions)).unwrap_or(0))
+    }
+
+    /// Puts the object and gives the record that confirms it.
+    pub(crate) fn upload(&self, chunk: &ChunkSpec, put: bool) -> Upload {
+        let body = recording(&chunk.conversation, &chunk.chunk, &chunk.what);
+        let prefix = chunk.prefix.as_deref().unwrap_or("uploads");
+        let what = chunk.what.replace(' ', "-");
+        let key = format!("{prefix}/{}/{}-{what}", chunk.conversation, chunk.chunk);
+        let bytes = i64::try_from(body.len()).unwrap_or(0);
+        let name = ObjectName { bucket: "b".to_owned(), key: key.clone() };
+        let etag = if put { self.world.put_object(&name, body).etag } else { "0".to_owned() };
+        Upload {
+            conversation_id: chunk.conversation.clone(),
+            chunk_id: chunk.chunk.clone(),
+            object: Object {
+                bucket: "b".to_owned(),
+                key,
+                etag,
+                bytes: chunk.bytes.unwrap_or(bytes),
+                ..Object::default()
+            },
+            recorded_at: chunk.recorded_at,
+            track: chunk.track.clone(),
+            sequence: chunk.sequence,
+            ..Upload::default()
+        }
+    }
+
+    /// Appends a record in its partition, or `shift` partitions beside it, as with another partitioner.
+    pub(crate) fn send(&mut self, mut record: Record, shift: i32) -> Offset {
+        self.events += 1;
+        if record.event_id().is_empty() {
+            record.set_event_id(format!("event-{}", self.events));
+        }
+        record.stamp("producer", self.world.now().0);
+        let own = self.partition(record.conversation_id());
+        let partitions = i32::try_from(self.partitions).unwrap_or(1);
+        let partition = Partition((own.0 + shift).rem_euclid(partitions));
+        let key = Bytes::copy_from_slice(record.conversation_id().as_bytes());
+        let to = TopicPartition { topic: topic_of(record.name()), partition };
+        self.world.produce(&Outgoing { to, key, value: Some(encode(&record)), headers: Vec::new() })
+    }
+
+    /// Appends bytes that are no record.
+    pub(crate) fn poison(&self, conversation: &str) -> Offset {
+        let to = TopicPartition { topic: Topic::Uploads, partition: self.partition(conversation) };
+        let key = Bytes::copy_from_slice(conversation.as_bytes());
+        self.world.produce(&Outgoing {
+            to,
+            key,
+            value: Some(Bytes::from_static(b"poison")),
+            headers: Vec::new(),
+        })
+    }
+
+    /// Sends all dead letters of a stage, or of all, through again; says how many.
+    pub(crate) fn redrive(&self, stage: Option<hansard_schemas::Stage>, conversation: Option<&str>) -> usize {
+        let mut letters = self.world.dead_letters();
+        letters.retain(|letter| {
+            stage.is_none_or(|stage| stage == letter.id.stage)
+                && conversation.is_none_or(|id| id == letter.conversation)
+        });
+        for letter in &letters {
+            let topic = Topics::default().name(letter.id.origin.topic);
+            assert!(
+                letter
+                    .headers
+                    .iter()
+                    .any(|(name, value)| name == "redelivery.origin.topic" && *value == topic)
+            );
+            let redrives = letter.redrives + 1;
+            let headers = letter.headers.iter().map(|(name, value)| match name.as_str() {
+                "redelivery.attempt" => (name.clone(), Bytes::from_static(b"0")),
+                "redelivery.redrives" => (name.clone(), Bytes::from(redrives.to_string())),
+                _ => (name.clone(), value.clone()),
+            });
+            let partition = letter.id.origin.partition;
+            let to = TopicPartition { topic: Topic::Retry(letter.id.stage, 1), partition };
+            let key = letter.key.clone().unwrap_or_default();
+            let out = Outgoing { to, key, value: letter.value.clone(), headers: headers.collect() };
+            self.world.produce(&out);
+            self.world.judge_redriven(letter);
+        }
+        letters.len()
+    }
+}
