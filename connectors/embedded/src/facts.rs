@@ -25,47 +25,78 @@ const DELETES: usize = 4096;
 /// The facts of the engine.
 pub(crate) struct LocalFacts(pub(crate) Handle);
 
-/// The row, and the text where there is one.
-fn ops(row: &Row, ops: &mut Vec<Op>) -> Result<(), PortError> {
-    let no_fact =
-        || PortError::Refused { service: SERVICE, cause: format!("a {} is no fact", row.record.name()) };
-    let conversation = row.record.conversation_id();
-    if conversation.is_empty() || conversation.bytes().any(|byte| byte == 0) {
-        return Err(PortError::Refused {
-            service: SERVICE,
-            cause: "a fact needs a conversation id".to_owned(),
-        });
+/// Encodes rows into two buffers, one for each keyspace, so that a row costs no allocation of its own.
+#[derive(Default)]
+struct Rows {
+    facts: Buffer,
+    texts: Buffer,
+    /// A transcript without its text, kept for its allocations.
+    bare: Transcript,
+}
+
+/// Keys and values, one behind the other.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// The ends of each key and its value.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Buffer {
+    fn push(&mut self, key: Key, value: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(&key.build());
+        let key = self.bytes.len();
+        value(&mut self.bytes);
+        self.ends.push((key, self.bytes.len()));
     }
-    let key = keys::row(conversation, &RowKey::of(row)).ok_or_else(no_fact)?;
-    let value = if let Record::Transcript(transcript) = &row.record {
-        ops.push(text(conversation, transcript)?);
-        value(row, &without_text(transcript))
-    } else {
-        value(row, &row.record)
-    };
-    ops.push(Op::put(Space::Facts, key, value).behind(Fence::Facts));
-    Ok(())
+
+    fn ops(self, space: Space) -> impl Iterator<Item = Op> {
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        self.ends.into_iter().map(move |(key, value)| {
+            let op = Op::put(space, bytes.slice(start..key), bytes.slice(key..value));
+            start = value;
+            op.behind(Fence::Facts)
+        })
+    }
 }
 
-fn value(row: &Row, record: &impl hansard_schemas::Encode) -> Vec<u8> {
-    let mut value = Key::with_capacity(512).i64(row.offset.0).i64(row.time.0).build();
-    encode_into(record, &mut value);
-    value
+impl Rows {
+    fn push(&mut self, row: &Row) -> Result<(), PortError> {
+        let refused = |cause| PortError::Refused { service: SERVICE, cause };
+        let conversation = row.record.conversation_id();
+        if conversation.is_empty() || conversation.bytes().any(|byte| byte == 0) {
+            return Err(refused("a fact needs a conversation id".to_owned()));
+        }
+        let key = keys::row(conversation, &RowKey::of(row));
+        let key = key.ok_or_else(|| refused(format!("a {} is no fact", row.record.name())))?;
+        let Record::Transcript(transcript) = &row.record else {
+            self.facts.push(key, |out| put_row(row, &row.record, out));
+            return Ok(());
+        };
+        let sha256 = transcript.text_sha256.parse();
+        let sha256 =
+            sha256.map_err(|error| refused(format!("a transcript's text_sha256 is none: {error}")))?;
+        let text = TextKey { chunk: transcript.chunk_id.clone(), segment: transcript.segment, sha256 };
+        self.texts.push(keys::text(conversation, &text), |out| encode_into(transcript, out));
+        strip(transcript, &mut self.bare);
+        self.facts.push(key, |out| put_row(row, &self.bare, out));
+        Ok(())
+    }
+
+    fn ops(self) -> Vec<Op> {
+        self.facts.ops(Space::Facts).chain(self.texts.ops(Space::Texts)).collect()
+    }
 }
 
-fn text(conversation: &str, transcript: &Transcript) -> Result<Op, PortError> {
-    let sha256 = transcript.text_sha256.parse().map_err(|error| PortError::Refused {
-        service: SERVICE,
-        cause: format!("a transcript's text_sha256 is none: {error}"),
-    })?;
-    let key = TextKey { chunk: transcript.chunk_id.clone(), segment: transcript.segment, sha256 };
-    let mut value = Vec::with_capacity(512 + transcript.text.len());
-    encode_into(transcript, &mut value);
-    Ok(Op::put(Space::Texts, keys::text(conversation, &key), value).behind(Fence::Facts))
+fn put_row(row: &Row, record: &impl hansard_schemas::Encode, out: &mut Vec<u8>) {
+    out.extend_from_slice(&Key::new().i64(row.offset.0).i64(row.time.0).build());
+    encode_into(record, out);
 }
 
-/// A transcript as its row keeps it. Every field is named, so that a new one is not forgotten.
-fn without_text(transcript: &Transcript) -> Transcript {
+/// Makes `bare` what the row of a transcript keeps: all but the text. Every field is named, so that a new one is not
+/// forgotten.
+fn strip(transcript: &Transcript, bare: &mut Transcript) {
     let Transcript {
         conversation_id,
         event_id,
@@ -93,33 +124,28 @@ fn without_text(transcript: &Transcript) -> Transcript {
         latency_ms,
         cost_micros,
     } = transcript;
-    Transcript {
-        conversation_id: conversation_id.clone(),
-        event_id: event_id.clone(),
-        occurred_at: *occurred_at,
-        source: source.clone(),
-        attributes: attributes.clone(),
-        chunk_id: chunk_id.clone(),
-        upload_digest: upload_digest.clone(),
-        split_digest: split_digest.clone(),
-        provider: provider.clone(),
-        model: model.clone(),
-        text: String::new(),
-        text_sha256: text_sha256.clone(),
-        segment: *segment,
-        generation: *generation,
-        start_ms: *start_ms,
-        end_ms: *end_ms,
-        audio_ms: *audio_ms,
-        language: language.clone(),
-        provider_job_id: provider_job_id.clone(),
-        currency: currency.clone(),
-        language_confidence: *language_confidence,
-        words: Vec::new(),
-        redactions: Vec::new(),
-        latency_ms: *latency_ms,
-        cost_micros: *cost_micros,
-    }
+    bare.conversation_id.clone_from(conversation_id);
+    bare.event_id.clone_from(event_id);
+    bare.source.clone_from(source);
+    bare.chunk_id.clone_from(chunk_id);
+    bare.upload_digest.clone_from(upload_digest);
+    bare.split_digest.clone_from(split_digest);
+    bare.provider.clone_from(provider);
+    bare.model.clone_from(model);
+    bare.text_sha256.clone_from(text_sha256);
+    bare.attributes.clone_from(attributes);
+    bare.language.clone_from(language);
+    bare.provider_job_id.clone_from(provider_job_id);
+    bare.currency.clone_from(currency);
+    bare.occurred_at = *occurred_at;
+    bare.segment = *segment;
+    bare.generation = *generation;
+    bare.start_ms = *start_ms;
+    bare.end_ms = *end_ms;
+    bare.audio_ms = *audio_ms;
+    bare.language_confidence = *language_confidence;
+    bare.latency_ms = *latency_ms;
+    bare.cost_micros = *cost_micros;
 }
 
 fn read_row(value: &[u8]) -> Result<Row, StoreError> {
@@ -159,7 +185,9 @@ fn texts(
             return Ok(wanted.iter().map(|_| None).collect());
         }
         let space = store.space(Space::Texts);
-        let text = |key| space.get(keys::text(conversation, key))?.map(|value| read_text(&value)).transpose();
+        let text = |key| {
+            space.get(keys::text(conversation, key).build())?.map(|value| read_text(&value)).transpose()
+        };
         wanted.iter().map(text).collect()
     })
 }
@@ -198,7 +226,7 @@ pub(crate) async fn remove_all(
             shared.disk.with(|store| {
                 let keys = spaces.iter().flat_map(|space| {
                     let keys = store.space(*space).prefix(&prefix);
-                    keys.map(|guard| Ok(Op::remove(*space, guard.key()?.to_vec())))
+                    keys.map(|guard| Ok(Op::remove(*space, guard.key()?)))
                 });
                 keys.take(DELETES).collect::<Result<Vec<_>, StoreError>>()
             })
@@ -214,9 +242,9 @@ pub(crate) async fn remove_all(
 #[async_trait]
 impl Facts for LocalFacts {
     async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
-        let mut all = Vec::with_capacity(rows.len() * 2);
-        rows.iter().try_for_each(|row| ops(row, &mut all))?;
-        Ok(self.0.write(all, Urgency::Soon).await?)
+        let mut all = Rows::default();
+        rows.iter().try_for_each(|row| all.push(row))?;
+        Ok(self.0.write(all.ops(), Urgency::Soon).await?)
     }
 
     async fn read(&self, conversation: &str) -> Result<Vec<Row>, PortError> {

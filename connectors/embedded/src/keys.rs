@@ -93,14 +93,14 @@ const KINDS: [(&str, u8); 11] = [
 ];
 
 /// The key of a row, unless its kind is none of a fact.
-pub(crate) fn row(conversation: &str, key: &RowKey) -> Option<Vec<u8>> {
+pub(crate) fn row(conversation: &str, key: &RowKey) -> Option<Key> {
     let (_, kind) = KINDS.iter().find(|(kind, _)| *kind == key.kind)?;
     let place = Key::new().name(conversation).byte(*kind).text(&key.chunk).i32(key.segment).i64(key.rank);
-    Some(place.bytes(&key.content.0).build())
+    Some(place.bytes(&key.content.0))
 }
 
-pub(crate) fn text(conversation: &str, key: &TextKey) -> Vec<u8> {
-    Key::new().name(conversation).text(&key.chunk).i32(key.segment).bytes(&key.sha256.0).build()
+pub(crate) fn text(conversation: &str, key: &TextKey) -> Key {
+    Key::new().name(conversation).text(&key.chunk).i32(key.segment).bytes(&key.sha256.0)
 }
 
 /// The beginning of all keys of a conversation.

@@ -20,6 +20,7 @@ mod lock;
 mod log;
 mod member;
 mod partitions;
+mod repair;
 mod retention;
 mod store;
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn compact_step(
         left_out += u64::from(batch.count()? - kept);
         match filtered {
             Some(filtered) if kept < batch.count()? => {
-                ops.push(Op::put(Space::Log, key, filtered.bytes.to_vec()));
+                ops.push(Op::put(Space::Log, key, filtered.bytes));
             }
             Some(_) => {}
             None => ops.push(Op::remove(Space::Log, key)),

@@ -18,6 +18,7 @@ use fjall::{
 use crate::config::Config;
 use crate::error::{OpenError, StoreError};
 use crate::lock::DirectoryLock;
+use crate::repair;
 
 /// A kind of content, each in a keyspace of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +94,28 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Opens the store, without the torn end that a loss of power may have left.
     fn open(dir: &Path, config: &Config) -> fjall::Result<Self> {
+        match Self::recover(dir, config) {
+            Err(fjall::Error::JournalRecovery(error)) => {
+                let cut = repair::cut_torn_end(&dir.join("store"))?;
+                tracing::error!(
+                    bytes = cut,
+                    ?error,
+                    "cut a torn end, which was never synced, off the journal"
+                );
+                Self::recover(dir, config)
+            }
+            other => other,
+        }
+    }
+
+    fn recover(dir: &Path, config: &Config) -> fjall::Result<Self> {
         let db = Database::builder(dir.join("store"))
             .cache_size(config.cache_bytes)
             .max_journaling_size(256 << 20)
+            // Two, so that buffers are written out while something compacts; alone, a buffer would grow meanwhile.
+            .worker_threads(2)
             .manual_journal_persist(true)
             .journal_compression(CompressionType::None)
             .open()?;

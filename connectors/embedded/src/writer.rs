@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::log::{Epoch, TransactError};
@@ -39,18 +40,18 @@ pub(crate) enum Fence {
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
     pub(crate) space: Space,
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
     pub(crate) fence: Fence,
 }
 
 impl Op {
-    pub(crate) fn put(space: Space, key: Vec<u8>, value: Vec<u8>) -> Self {
-        Self { space, key, value: Some(value), fence: Fence::Open }
+    pub(crate) fn put(space: Space, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self { space, key: key.into(), value: Some(value.into()), fence: Fence::Open }
     }
 
-    pub(crate) fn remove(space: Space, key: Vec<u8>) -> Self {
-        Self { space, key, value: None, fence: Fence::Open }
+    pub(crate) fn remove(space: Space, key: impl Into<Bytes>) -> Self {
+        Self { space, key: key.into(), value: None, fence: Fence::Open }
     }
 
     pub(crate) fn behind(mut self, fence: Fence) -> Self {
@@ -59,7 +60,7 @@ impl Op {
     }
 
     fn size(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -135,6 +136,11 @@ impl Shared {
     pub(crate) fn groups(&self) -> MutexGuard<'_, Groups> {
         // Its changes are small steps, each of which leaves it whole.
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no conversation was ever erased.
+    pub(crate) fn none_erased(&self) -> bool {
+        self.erased.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Whether the marker of an erased conversation stands.
@@ -289,8 +295,10 @@ impl Writer {
         answers: &mut Vec<Answer<()>>,
     ) {
         let mut unreadable = None;
+        let unfenced = self.shared.none_erased();
         ops.retain(|op| {
-            op.fence == Fence::Open
+            unfenced
+                || op.fence == Fence::Open
                 || match self.shared.is_erased(store, op.fence, keys::conversation_of(&op.key)) {
                     Ok(erased) => !erased,
                     Err(error) => {

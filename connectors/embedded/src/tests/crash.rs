@@ -179,7 +179,7 @@ async fn verify(engine: &Engine, acknowledged: &Acknowledged) {
         match what.as_str() {
             // Numbers are offsets here, as was asserted of all of them.
             "append" => {
-                assert!(offset == number && *offset < input.len() as i64, "append {number} at {offset}")
+                assert!(offset == number && *offset < input.len() as i64, "append {number} at {offset}");
             }
             "transaction" => assert!(*number <= done, "transaction {number} of {done}"),
             "effect" => {

@@ -78,6 +78,31 @@ fn a_directory_is_for_one_process_and_one_partition_count() {
     assert_eq!(open(dir.path(), &small()).log().partitions(), 4);
 }
 
+/// What a loss of power leaves of a large value that was being written: the beginning and the end, and a hole.
+#[tokio::test]
+async fn a_torn_end_of_the_journal_is_cut_off() {
+    let dir = TempDir::new().expect("a directory");
+    let to = at(Topic::Uploads);
+    let value = "x".repeat(30_000);
+    {
+        let engine = open(dir.path(), &small());
+        for _ in 0..20 {
+            engine.log().append(vec![outgoing(to, "key", Some(&value))]).await.expect("appended");
+        }
+    }
+    let journal = dir.path().join("store/0.jnl");
+    let mut bytes = std::fs::read(&journal).expect("a journal");
+    let end = bytes.iter().rposition(|byte| *byte == b'x').expect("the last value");
+    bytes[end - 20_000..end - 15_904].fill(0);
+    std::fs::write(&journal, bytes).expect("written");
+    let engine = open(dir.path(), &small());
+    let log = engine.log();
+    assert_eq!(read(&*log, to, Offset(0)).await.len(), 19);
+    assert_eq!(log.append(vec![outgoing(to, "key", Some(&value))]).await.expect("appended"), [Offset(19)]);
+    drop((engine, log));
+    assert_eq!(ends(&*open(dir.path(), &small()).log(), to).await, (0, 20));
+}
+
 #[tokio::test]
 async fn times_do_not_fall_though_the_clock_does() {
     let (dir, hands) = (TempDir::new().expect("a directory"), Hands::default());
