@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hansard_core::document::Document;
-use hansard_core::extract::{RULE_VERSION, extract};
+use hansard_core::extract::extract;
 use hansard_jobs::ports::{Summarizer, SummarizerIdentity, SummaryReply};
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
+
+/// Names the rule of core's `extract`; it changes with every change of what that chooses.
+const RULE_VERSION: &str = "excerpts-1";
 
 /// Verbatim sentences from each third of the conversation; deterministic, local, free.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,7 +29,7 @@ impl Summarizer for Extractive {
     }
 
     async fn summarize(&self, document: &Document, _options: &Options) -> Result<SummaryReply, Failed> {
-        let sentences = extract(document);
+        let sentences: Vec<String> = extract(document).iter().map(|excerpt| excerpt.text.to_owned()).collect();
         Ok(SummaryReply {
             text: sentences.join(" "),
             key_points: sentences,
