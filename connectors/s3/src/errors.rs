@@ -45,7 +45,9 @@ fn answered(
             PortError::Refused { service: SERVICE, cause: format!("{cause}; create the bucket") }
         }
         (404, _) => PortError::NotFound { what: what() },
-        (412, _) => PortError::Differs { what: what(), difference: cause },
+        (412, _) | (400, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => {
+            PortError::Differs { what: what(), difference: cause }
+        }
         (_, "RequestTimeTooSkewed" | "SlowDown" | "RequestTimeout") | (408 | 429 | 500..=599, _) => {
             PortError::Unavailable { service: SERVICE, cause }
         }
@@ -67,6 +69,7 @@ mod tests {
                 "PreconditionFailed",
                 "object a differs from what was expected: status 412, code PreconditionFailed",
             ),
+            (400, "InvalidPart", "object a differs from what was expected: status 400, code InvalidPart"),
             (503, "SlowDown", "s3 is unavailable: status 503, code SlowDown"),
             (500, "InternalError", "s3 is unavailable: status 500, code InternalError"),
             (429, "TooManyRequests", "s3 is unavailable: status 429, code TooManyRequests"),

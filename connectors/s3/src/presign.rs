@@ -149,7 +149,7 @@ impl S3Objects {
     /// Joins the parts (number, ETag) of a multipart upload; gives the object's ETag.
     ///
     /// # Errors
-    /// `NotFound` where the upload is not open (it may have been completed before: look at the object), `Refused`
+    /// `NotFound` where the upload is not open (it may have been completed before: look at the object), `Differs`
     /// where parts are missing or differ.
     pub async fn complete_multipart(
         &self,
