@@ -1,0 +1,89 @@
+//! What can be set of the gateway, with defaults.
+
+use std::time::Duration;
+
+use hansard_core::Rules;
+use hansard_core::id::Millis;
+
+use crate::caller::Keys;
+use crate::token::SigningKey;
+
+/// The gateway's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The bucket of all objects.
+    pub bucket: String,
+    /// What the keys of uploads begin with, without a slash at the end.
+    pub upload_prefix: String,
+    /// Who may call. None: everybody who reaches the port, which must then be a loopback one.
+    pub keys: Keys,
+    /// Signs tokens.
+    pub signing_key: SigningKey,
+    /// Origins whose pages may call, for example `https://app.example.org`. Without keys no wildcard is honoured.
+    pub cors_origins: Vec<String>,
+    /// The deployment's rules, for status and explain.
+    pub rules: Rules,
+    /// What an outsider can grow.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// With the defaults and without keys.
+    #[must_use]
+    pub fn new(bucket: &str, signing_key: SigningKey) -> Self {
+        Self {
+            bucket: bucket.to_owned(),
+            upload_prefix: "uploads".to_owned(),
+            keys: Keys::default(),
+            signing_key,
+            cors_origins: Vec::new(),
+            rules: Rules::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Limits of what callers may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body. Default 256 KiB.
+    pub body_bytes: usize,
+    /// Bytes of one recording. Default 5 GiB.
+    pub upload_bytes: u64,
+    /// Recordings larger than this are uploaded in parts. Default 64 MiB.
+    pub single_bytes: u64,
+    /// Size of a part; grows with recordings that would have more than 1,000 parts. Default 16 MiB.
+    pub part_bytes: u64,
+    /// How long a link works. Default 1 h.
+    pub link_lifetime: Duration,
+    /// How long an upload token works. Default 48 h.
+    pub token_lifetime: Millis,
+    /// An object older than this is not confirmed any more, so that sweep (24 h) and confirm cannot meet. Default 20 h.
+    pub confirm_within: Millis,
+    /// Open event streams. Default 64.
+    pub streams: usize,
+    /// Conversations or dead letters in one page. Default 100.
+    pub page: usize,
+    /// Dead letters in one redrive or dismissal. Default 1,000.
+    pub redrive: usize,
+    /// How long a call that must work without the database waits for its opinion. Default 1 s.
+    pub database_patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 256 * 1024,
+            upload_bytes: 5 << 30,
+            single_bytes: 64 << 20,
+            part_bytes: 16 << 20,
+            link_lifetime: Duration::from_secs(3_600),
+            token_lifetime: Millis::hours(48),
+            confirm_within: Millis::hours(20),
+            streams: 64,
+            page: 100,
+            redrive: 1_000,
+            database_patience: Duration::from_secs(1),
+        }
+    }
+}
