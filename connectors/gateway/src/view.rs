@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hansard_core::id::{Digest, Timestamp};
 use hansard_core::{ChunkId, Rules, Status, Window, status};
-use hansard_jobs::convert;
+use hansard_runtime::convert;
 use hansard_runtime::ports::facts::Row;
 use hansard_schemas::{
     Failure, Finalize, Merge, Open, Record, Split, Summary, Transcript, Upload, upload_digest,

@@ -1,6 +1,6 @@
 //! Asks librdkafka for the group's generation, which its Rust client does not show: a transaction under a negative
 //! generation is not fenced at all.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // The C library's call takes and gives raw pointers; no safe binding exists.
 
 use rdkafka::bindings::{
     rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,

@@ -27,6 +27,12 @@ pub(crate) const HEADER: (&str, &str) = ("header", "name text, value blob");
 
 /// All tables.
 pub(crate) fn tables() -> Vec<Table> {
+    let all = [of_conversations(), of_open_windows(), of_dead_letters(), of_the_deployment()];
+    all.into_iter().flatten().collect()
+}
+
+/// What is known of each conversation.
+fn of_conversations() -> Vec<Table> {
     vec![
         Table {
             name: "facts",
@@ -73,6 +79,12 @@ pub(crate) fn tables() -> Vec<Table> {
             ),
             grace_seconds: GRACE_ERASED,
         },
+    ]
+}
+
+/// The index of open windows.
+fn of_open_windows() -> Vec<Table> {
+    vec![
         Table {
             name: "open_windows",
             comment: "Conversations of which a revision is awaited, by the day on which that began.",
@@ -89,6 +101,12 @@ pub(crate) fn tables() -> Vec<Table> {
             columns: listed("partition int, day int"),
             grace_seconds: GRACE_INDEX,
         },
+    ]
+}
+
+/// Dead letters, and the ways to find them.
+fn of_dead_letters() -> Vec<Table> {
+    vec![
         Table {
             name: "dead_letters",
             comment: "One row each time a record came to rest, with the verdict on it.",
@@ -130,15 +148,19 @@ pub(crate) fn tables() -> Vec<Table> {
             ),
             grace_seconds: GRACE_ERASED,
         },
-        Table {
-            name: "meta",
-            comment: "What the whole deployment agrees on.",
-            partition: &["name"],
-            clustering: &[],
-            columns: listed("name text, value text"),
-            grace_seconds: GRACE_ERASED,
-        },
     ]
+}
+
+/// What the whole deployment agrees on.
+fn of_the_deployment() -> Vec<Table> {
+    vec![Table {
+        name: "meta",
+        comment: "What the whole deployment agrees on.",
+        partition: &["name"],
+        clustering: &[],
+        columns: listed("name text, value text"),
+        grace_seconds: GRACE_ERASED,
+    }]
 }
 
 /// The key of a fact, its place in the log, and the fields of all kinds of facts; a row has those of its kind.
