@@ -9,10 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
+    PersistMode,
 };
 
 use crate::config::Config;
@@ -138,7 +140,8 @@ impl Store {
 pub(crate) struct Disk {
     dir: PathBuf,
     config: Config,
-    store: RwLock<Option<Store>>,
+    /// The store, or why there is none.
+    store: RwLock<Result<Store, StoreError>>,
     /// Set when a write failed: the store must be reopened.
     broken: AtomicBool,
     lock: std::sync::Mutex<Option<DirectoryLock>>,
@@ -152,7 +155,7 @@ impl Disk {
         Ok(Self {
             dir: dir.to_owned(),
             config: config.clone(),
-            store: RwLock::new(Some(store)),
+            store: RwLock::new(Ok(store)),
             broken: AtomicBool::new(false),
             lock: std::sync::Mutex::new(Some(lock)),
         })
@@ -169,7 +172,22 @@ impl Disk {
     ) -> Result<T, StoreError> {
         // A panic in `work` leaves the store as it was: it only reads, or fjall guards itself.
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        work(store.as_ref().ok_or(StoreError::Closed)?)
+        work(store.as_ref().map_err(Clone::clone)?)
+    }
+
+    /// Waits until few enough full buffers wait to be written out, so that memory stays bounded. fjall would wait too,
+    /// with more of them, and for ever where writing them out has failed.
+    pub(crate) fn settle(&self, store: &Store) -> Result<(), StoreError> {
+        let waits = |space: &Keyspace| space.sealed_memtable_count() >= 2;
+        while store.spaces.iter().any(waits) {
+            // Asks whether the database was poisoned.
+            store
+                .db
+                .persist(PersistMode::Buffer)
+                .inspect_err(|_| self.broken.store(true, Ordering::Release))?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Writes a batch; a failure breaks the store until it is reopened.
@@ -196,18 +214,23 @@ impl Disk {
     }
 
     /// Closes the broken store and recovers it from its journal: what was synced is there, what was not may be lost.
+    /// It stays broken until [`Self::mended`].
     pub(crate) fn reopen(&self) -> Result<(), StoreError> {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         // The old one must be gone first: it holds the database's own lock.
-        drop(store.take());
-        *store = Some(Store::open(&self.dir, &self.config)?);
+        *store = Err(StoreError::Failed { cause: "it is being recovered".to_owned() });
+        *store = Store::open(&self.dir, &self.config).map_err(StoreError::from);
+        store.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// What is known in memory is again what the reopened store holds.
+    pub(crate) fn mended(&self) {
         self.broken.store(false, Ordering::Release);
-        Ok(())
     }
 
     /// Closes the store for good, and lets the directory go.
     pub(crate) fn close(&self) {
-        drop(self.store.write().unwrap_or_else(PoisonError::into_inner).take());
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = Err(StoreError::Closed);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -189,6 +189,17 @@ struct Pending {
     writes: Vec<Answer<()>>,
 }
 
+/// Closes everything when the writer ends, also by a panic: nobody may wait for a writer that is gone.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.partitions.close();
+        self.0.groups().close();
+        self.0.disk.close();
+    }
+}
+
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, work: Receiver<Work>) -> Self {
         Self { shared, work }
@@ -196,6 +207,7 @@ impl Writer {
 
     /// Runs until it is told to close, or nobody is left who could ask for anything.
     pub(crate) fn run(self) {
+        let _closing = Closing(&self.shared);
         while let Ok(first) = self.work.recv() {
             let mut size = first.size();
             let mut group = vec![first];
@@ -211,9 +223,6 @@ impl Writer {
                 break;
             }
         }
-        self.shared.partitions.close();
-        self.shared.groups().close();
-        self.shared.disk.close();
     }
 
     fn group(&self, group: Vec<Work>) {
@@ -243,13 +252,14 @@ impl Writer {
             return Ok(());
         }
         shared.disk.room()?;
+        tracing::warn!(dir = %shared.disk.dir().display(), "the store failed to write and is reopened");
         shared.disk.reopen()?;
-        tracing::warn!(dir = %shared.disk.dir().display(), "the store failed to write and was reopened");
         let loaded = shared.disk.with(|store| load::load(store, &shared.topics))?;
         *shared.erased.write().unwrap_or_else(PoisonError::into_inner) = loaded.erased;
         // First the ends, then the members, who will look at them.
         shared.partitions.reset(loaded.extents);
         shared.groups().reset(loaded.offsets);
+        shared.disk.mended();
         Ok(())
     }
 
@@ -277,6 +287,7 @@ impl Writer {
             for (ops, answer) in writes {
                 self.put_all(store, &mut batch, ops, answer, &mut answers);
             }
+            self.shared.disk.settle(store)?;
             self.shared.disk.commit(batch)
         });
         for answer in answers {
@@ -325,6 +336,7 @@ impl Writer {
             for work in group {
                 self.stage(store, &mut batch, work, &mut pending);
             }
+            self.shared.disk.settle(store)?;
             self.shared.disk.commit(batch)
         });
         match result {
