@@ -1,4 +1,5 @@
 //! Benchmarks by one command: each measures in a process of its own, so that CPU seconds and peak memory are its own.
+//! They never decide whether a test passes: a figure depends on the machine.
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
 mod aggregate;
