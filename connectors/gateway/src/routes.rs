@@ -13,7 +13,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::caller::guard;
 use crate::problem::{Code, Problem};
-use crate::{Gateway, Surface, dead_letters, events, explain, ingest, operate, pages, probes, read, results, tail};
+use crate::{
+    Gateway, Surface, dead_letters, events, explain, ingest, operate, pages, probes, read, results, tail,
+};
 
 /// A call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

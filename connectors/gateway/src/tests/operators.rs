@@ -161,6 +161,27 @@ async fn a_dismissed_letter_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_topic_is_read_as_lines_up_to_its_end() {
+    let gateway = fixture().await;
+    gateway.open("c").await;
+    gateway.open("d").await;
+    let answered = gateway.get("/v1/topics/uploads?from_beginning=true&once=true").await;
+    assert_eq!(answered.headers["content-type"], "application/x-ndjson");
+    let lines = answered.text.lines().map(|line| serde_json::from_str(line).expect("a line of json"));
+    let lines: Vec<Value> = lines.collect();
+    let mut keys: Vec<&str> = lines.iter().filter_map(|line| line["log"]["key"].as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["c", "d"]);
+    assert!(
+        lines.iter().all(|line| line["record"] == "Open" && line["log"]["topic"] == "uploads"),
+        "{lines:?}"
+    );
+    let from_now = gateway.get("/v1/topics/uploads?once=true").await;
+    assert_eq!((from_now.status, from_now.text.as_str()), (200, ""));
+    gateway.get("/v1/topics/nowhere").await.refused(404, "no_such_call");
+}
+
+#[tokio::test]
 async fn probes_and_metrics_answer() {
     let gateway = fixture().await;
     assert_eq!(gateway.get("/healthz").await.text, "ok\n");
