@@ -1,2 +1,58 @@
-//! Skeleton.
-fn main() {}
+//! The program `hansard`: command line, configuration, wiring and the embedded mode. It holds no logic that belongs to a
+//! job, and what it says to a gateway is what any producer would say.
+
+mod adapters;
+mod client;
+mod cmd;
+mod config;
+mod embedded;
+mod journal;
+mod logging;
+mod model;
+mod output;
+mod pieces;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The exit code of a wrong command line.
+const USAGE: u8 = 2;
+/// The exit code of a wrong configuration (`EX_CONFIG`).
+const BAD_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    // The children limit their own memory, and the threads of a runtime would take most of it: they come first.
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("audio-child") => return ExitCode::from(hansard_audio::child_main()),
+        Some("speech-child") => return hansard_speech::child_main(),
+        _ => {}
+    }
+    let arguments = match cmd::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors and go to standard output; if that is closed, nobody wants them.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let ended = runtime.block_on(arguments.run());
+    // Blocking reads of terminals and pipes must not keep a finished program.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| failed(&error))
+}
+
+/// Says why, and gives the exit code of it.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    output::complain(&format!("hansard: {error:#}"));
+    match error.downcast_ref::<config::ConfigError>() {
+        Some(config::ConfigError::Value { source_kind: config::Source::Flag, .. }) => ExitCode::from(USAGE),
+        Some(_) => ExitCode::from(BAD_CONFIGURATION),
+        None => ExitCode::FAILURE,
+    }
+}

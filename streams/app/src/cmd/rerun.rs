@@ -1,0 +1,55 @@
+//! `hansard rerun`: a stage of a conversation again.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::config::ClientFlags;
+use crate::output;
+
+/// Runs a stage of a conversation again; what comes of it makes a new revision only if it differs.
+#[derive(Debug, Args)]
+pub(crate) struct Rerun {
+    /// The conversation's id.
+    id: String,
+    /// The stage.
+    #[arg(long, value_enum)]
+    stage: Stage,
+    /// Everything, not only what failed.
+    #[arg(long)]
+    all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: ClientFlags,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stage {
+    Transcribe,
+    Merge,
+    Summarize,
+}
+
+impl Rerun {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// The gateway cannot be reached, or refuses.
+    pub(crate) async fn run(self) -> Result<()> {
+        let stage = match self.stage {
+            Stage::Transcribe => "transcribe",
+            Stage::Merge => "merge",
+            Stage::Summarize => "summarize",
+        };
+        let asked = json!({ "stage": stage, "only": if self.all { "all" } else { "failed" } });
+        let client = super::client(&self.flags)?;
+        let accepted = client.call(Method::POST, &super::of(&self.id, "/rerun"), &asked).await?;
+        if self.json {
+            return output::json(&accepted);
+        }
+        output::line(&format!("{}: {stage} runs again as generation {}", self.id, accepted["generation"]))
+    }
+}

@@ -1,0 +1,260 @@
+//! The table of all settings. Their defaults are read off the crates that they configure, so that the two cannot drift
+//! apart; `hansard config print` shows them all.
+
+use std::sync::LazyLock;
+
+use hansard_audio::Limits as AudioLimits;
+use hansard_core::Rules;
+use hansard_core::id::Millis;
+use hansard_gateway::Limits;
+use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::topology::JobSettings;
+use hansard_schemas::Stage;
+
+use super::text::{show_bytes, show_duration, show_time};
+
+/// Who uses a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Commands that run jobs.
+    Server,
+    /// Commands that call the gateway.
+    Client,
+}
+
+/// A setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name in the file, with dots between tables.
+    pub(crate) key: String,
+    /// Its flag without the leading dashes.
+    pub(crate) flag: String,
+    /// Its environment variable.
+    pub(crate) variable: String,
+    /// What it is without being set.
+    pub(crate) default: String,
+    /// What it does.
+    pub(crate) help: String,
+    /// Whether its value is never shown, and may be given by a file.
+    pub(crate) secret: bool,
+    /// Whether the short help shows it.
+    pub(crate) common: bool,
+    /// Who uses it.
+    pub(crate) side: Side,
+}
+
+/// All settings.
+pub(crate) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings);
+
+/// The effect jobs, whose retries and bounds can be set each.
+pub(crate) const EFFECT_JOBS: [Stage; 4] = [Stage::Split, Stage::Transcribe, Stage::Merge, Stage::Summarize];
+
+/// The settings of one side.
+pub(crate) fn of(side: Side) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.side == side)
+}
+
+impl Setting {
+    fn new(key: &str, default: impl Into<String>, help: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            flag: key.replace('.', "-"),
+            variable: format!("HANSARD_{}", key.replace(['.', '-'], "_").to_uppercase()),
+            default: default.into(),
+            help: help.to_owned(),
+            secret: false,
+            common: false,
+            side: Side::Server,
+        }
+    }
+
+    fn common(self) -> Self {
+        Self { common: true, ..self }
+    }
+
+    fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    fn client(self) -> Self {
+        Self { common: true, side: Side::Client, ..self }
+    }
+}
+
+fn settings() -> Vec<Setting> {
+    let mut all = process();
+    all.extend(window());
+    all.extend(limits());
+    all.extend(speech());
+    all.extend(audio());
+    all.extend(EFFECT_JOBS.into_iter().flat_map(job));
+    all.push(Setting::new("url", "http://127.0.0.1:8080", "The gateway that is called.").client());
+    all.push(Setting::new("key", "", "The key that the gateway wants, if it wants one.").client().secret());
+    all
+}
+
+fn process() -> Vec<Setting> {
+    let engine = hansard_embedded::Config::default();
+    let aggregate = AggregateConfig::default();
+    vec![
+        Setting::new("data-dir", "hansard-data", "Everything durable is below this directory.").common(),
+        Setting::new(
+            "cache",
+            "",
+            "Models and recordings are kept here; by default the user's cache directory.",
+        )
+        .common(),
+        Setting::new(
+            "listen",
+            "127.0.0.1:8080",
+            "Where the gateway listens; without keys a loopback address.",
+        )
+        .common(),
+        Setting::new(
+            "keys",
+            "",
+            "Keys of callers, as name:role+role:secret; roles: producer, reader, operator.",
+        )
+        .common()
+        .secret(),
+        Setting::new("cors-origins", "", "Origins whose pages may call, as https://app.example.org."),
+        Setting::new("drain", "10 s", "How long work under way may go on after a stop was asked for."),
+        Setting::new("log.filter", "info,fjall=warn,lsm_tree=warn", "What is logged, as levels by module."),
+        Setting::new("log.format", "auto", "text, json, or auto: text on a terminal, else json."),
+        Setting::new(
+            "engine.partitions",
+            engine.partitions.to_string(),
+            "Partitions; fixed once the data exists.",
+        ),
+        Setting::new(
+            "engine.reserve",
+            show_bytes(engine.reserve_bytes),
+            "Writes stop when less disk is free.",
+        ),
+        Setting::new(
+            "aggregate.cache",
+            show_bytes(aggregate.cache_bytes_max as u64),
+            "Memory for windows, about.",
+        ),
+    ]
+}
+
+fn window() -> Vec<Setting> {
+    let rules = Rules::default();
+    let rule = |name: &str, default: Millis, help: &str| {
+        Setting::new(&format!("window.{name}"), show_time(default), help)
+    };
+    vec![
+        rule("idle-after", rules.idle_after, "A window is closing when nothing was uploaded for so long."),
+        rule(
+            "missing-after",
+            rules.missing_after,
+            "A closing window that waits for its producer ends after so long.",
+        ),
+        rule(
+            "stalled-after",
+            rules.stalled_after,
+            "A closing window that waits for a stage ends after so long.",
+        ),
+        rule("abandon-after", rules.abandon_after, "A window without upload and finish ends after so long."),
+        rule(
+            "pace-base",
+            rules.pace_base,
+            "Least time between the first two revisions; it doubles with each.",
+        ),
+        rule("pace-cap", rules.pace_cap, "Greatest least time between two revisions."),
+    ]
+}
+
+fn limits() -> Vec<Setting> {
+    let limits = Limits::default();
+    let limit =
+        |name: &str, default: String, help: &str| Setting::new(&format!("limits.{name}"), default, help);
+    let bytes = |bytes: usize| show_bytes(bytes as u64);
+    vec![
+        limit("request-bytes", bytes(limits.body_bytes), "Bytes of a request's body."),
+        limit("upload-bytes", show_bytes(limits.upload_bytes), "Bytes of one recording."),
+        limit("single-bytes", show_bytes(limits.single_bytes), "Larger recordings are uploaded in parts."),
+        limit("part-bytes", show_bytes(limits.part_bytes), "Bytes of a part."),
+        limit("link-lifetime", show_duration(limits.link_lifetime), "How long a link to an object works."),
+        limit("token-lifetime", show_time(limits.token_lifetime), "How long an upload token works."),
+        limit(
+            "confirm-within",
+            show_time(limits.confirm_within),
+            "Older uploads are not confirmed any more.",
+        ),
+        limit("streams", limits.streams.to_string(), "Event streams that are open at once."),
+        limit("page", limits.page.to_string(), "Conversations or dead letters in one page."),
+        limit("redrive", limits.redrive.to_string(), "Dead letters in one redrive or dismissal."),
+        limit(
+            "database-patience",
+            show_duration(limits.database_patience),
+            "How long an upload's call waits for the database, which it can do without.",
+        ),
+    ]
+}
+
+fn speech() -> Vec<Setting> {
+    vec![
+        Setting::new(
+            "speech.provider",
+            "local",
+            "local: a model on this machine; openai: a server with that call.",
+        )
+        .common(),
+        Setting::new("speech.url", "https://api.openai.com", "The server's address, for openai.").common(),
+        Setting::new("speech.key", "", "The server's key, for openai.").common().secret(),
+        Setting::new("speech.model", "whisper-1", "The server's model, for openai."),
+        Setting::new("speech.detail", "words", "words: times of words are asked for; text: only the text."),
+        Setting::new("speech.format", "flac", "flac or wav: how the audio is sent to the server."),
+        Setting::new("speech.answer-within", "1 min", "How long one call may take."),
+        Setting::new("speech.children", "1", "Processes with the local model; each takes a core and 400 MB."),
+    ]
+}
+
+fn audio() -> Vec<Setting> {
+    let limits = AudioLimits::default();
+    let seconds = |seconds: u64| show_duration(std::time::Duration::from_secs(seconds));
+    let decoded = show_duration(std::time::Duration::from_millis(limits.decoded_ms));
+    let audio =
+        |name: &str, default: String, help: &str| Setting::new(&format!("audio.{name}"), default, help);
+    vec![
+        audio("decoded", decoded, "The longest recording."),
+        audio("segments", limits.segments.to_string(), "Segments of one recording, at most."),
+        audio("cpu-time", seconds(limits.cpu_seconds), "Processor time of a decode."),
+        audio("wall-time", seconds(limits.wall_seconds), "Time of a decode."),
+        audio("memory", show_bytes(limits.memory_bytes), "Memory of a decode."),
+        audio(
+            "output",
+            show_bytes(limits.output_bytes),
+            "Bytes of all segments of a recording, or of a merged file.",
+        ),
+        audio("merge-format", "opus".to_owned(), "opus, flac or wav: the format of merged files."),
+        audio("lost-share", "0.5".to_owned(), "A merge that loses a greater share of its inputs fails."),
+        audio(
+            "fill-gaps",
+            "0 ms".to_owned(),
+            "Gaps between chunks up to this length stay as silence when merging.",
+        ),
+    ]
+}
+
+fn job(stage: Stage) -> Vec<Setting> {
+    let JobSettings { policy, effects, call_max } = JobSettings::of(stage);
+    let of = |name: &str, default: String, help: &str| {
+        Setting::new(&format!("{}.{name}", stage.as_str()), default, &format!("{help} ({})", stage.as_str()))
+    };
+    let tiers: Vec<String> = policy.tiers.iter().map(|tier| show_time(*tier)).collect();
+    let bounds = effects.bounds;
+    vec![
+        of("tiers", tiers.join(", "), "Delays of the retry tiers, one to three."),
+        of("attempts", policy.attempts.to_string(), "So many failures end in the dead letters."),
+        of("call", show_time(call_max), "The longest that one effect may take."),
+        of("in-flight", bounds.in_flight_max.to_string(), "Records under way at once."),
+        of(
+            "in-flight-per-conversation",
+            bounds.in_flight_per_conversation_max.to_string(),
+            "Records of one conversation under way at once.",
+        ),
+    ]
+}

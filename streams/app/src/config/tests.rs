@@ -1,0 +1,166 @@
+//! Configuration: which layer wins, what is refused and how, and that no secret is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+
+use clap::CommandFactory as _;
+use hansard_core::id::Millis;
+use hansard_schemas::Stage;
+use tempfile::NamedTempFile;
+
+use super::layers::{ConfigError, Layers, Source, Values};
+use super::settings::SETTINGS;
+use super::{ClientConfig, Config, Speech, to_json, to_toml};
+
+fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn joined(flags: &[(&str, &str)], environment: &[(&str, &str)], text: &str) -> Result<Values, ConfigError> {
+    let file = file(text);
+    let layers = Layers {
+        flags: pairs(flags),
+        environment: pairs(environment),
+        file: Some(file.path().to_owned()),
+        preset: pairs(&[("drain", "3 s")]),
+    };
+    layers.join()
+}
+
+fn config(text: &str) -> Result<Config, ConfigError> {
+    joined(&[], &[], &format!("cache = \"/tmp\"\n{text}")).and_then(Config::read)
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_preset_beats_default() {
+    let flag = [("split.attempts", "1")];
+    let environment = [("HANSARD_SPLIT_ATTEMPTS", "2")];
+    let text = "drain = \"4 s\"\n[split]\nattempts = 3\n";
+    let cases: [(&[_], &[_], &str, &str, Source); 4] = [
+        (&flag, &environment, text, "1", Source::Flag),
+        (&[], &environment, text, "2", Source::Environment),
+        (&[], &[], text, "3", Source::File),
+        (&[], &[], "", "4", Source::Default),
+    ];
+    for (flags, environment, text, expected, source) in cases {
+        let values = joined(flags, environment, text).expect("joins");
+        let found = &values.0["split.attempts"];
+        assert_eq!((found.text.as_str(), found.source), (expected, source));
+    }
+    let drain = |text: &str| joined(&[], &[], text).expect("joins").0["drain"].text.clone();
+    assert_eq!((drain(text), drain("")), ("4 s".to_owned(), "3 s".to_owned()));
+}
+
+#[test]
+fn every_setting_is_read_and_every_default_is_right() {
+    let mut values = Layers::default().join().expect("joins");
+    ClientConfig::read(values.clone()).expect("the client's");
+    // `Config::read` asserts that nobody left a setting of the server unread.
+    values.0.get_mut("cache").expect("a setting").text = "/tmp".to_owned();
+    let config = Config::read(values).expect("the server's");
+    assert_eq!(
+        config.jobs[&Stage::Transcribe].policy.tiers,
+        [Millis(5_000), Millis(60_000), Millis(600_000)]
+    );
+    assert_eq!(config.limits, hansard_gateway::Limits::default());
+    assert_eq!(config.audio.limits, hansard_audio::Limits::default());
+    assert_eq!(config.aggregate.rules, hansard_core::Rules::default());
+    assert!(matches!(config.speech, Speech::Local { children: 1, .. }));
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_nearest() {
+    let refused = joined(&[], &[], "[splitt]\nattempt = 3\n").expect_err("unknown").to_string();
+    assert!(refused.contains("\"splitt.attempt\"") && refused.contains("\"split.attempts\""), "{refused}");
+    let refused = joined(&[], &[("HANSARD_LISTN", "x")], "").expect_err("unknown").to_string();
+    assert!(refused.contains("HANSARD_LISTN") && refused.contains("HANSARD_LISTEN"), "{refused}");
+    let foreign = [
+        ("HANSARD_TEST_KAFKA", "x"),
+        ("HANSARD_CONFIG", "x"),
+        ("HANSARD_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+        ("HANSARD_GATEWAY_PORT", "tcp://10.0.0.1:80"),
+        ("HANSARD_GATEWAY_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ];
+    joined(&[], &foreign, "").expect("these are none of ours");
+    joined(&[], &[("HANSARD_LISTEN_FILE", "x")], "").expect_err("only secrets come from files");
+}
+
+#[test]
+fn a_secret_comes_from_a_file_and_is_never_shown() {
+    let secret = file("s3cret-s3cret-s3cret\n");
+    let path = secret.path().to_str().expect("a path");
+    let environment = [("HANSARD_SPEECH_KEY_FILE", path), ("HANSARD_KEYS", "app:producer:0123456789abcdef")];
+    let values = joined(&[], &environment, "cache = \"/tmp\"").expect("joins");
+    assert_eq!(values.0["speech.key"].text, "s3cret-s3cret-s3cret");
+    for shown in
+        [to_toml(&values), to_json(&values).to_string(), format!("{:?}", Config::read(values.clone()))]
+    {
+        assert!(!shown.contains("s3cret") && !shown.contains("0123456789"), "{shown}");
+    }
+    let twice = [("HANSARD_KEY", "a"), ("HANSARD_KEY_FILE", path)];
+    assert!(matches!(joined(&[], &twice, ""), Err(ConfigError::Twice { .. })));
+    let missing = [("HANSARD_KEY_FILE", "/nowhere/at/all")];
+    assert!(matches!(joined(&[], &missing, ""), Err(ConfigError::Secret { .. })));
+    let wrong = config("keys = \"app:s3cret-s3cret-s3cret:producer\"").expect_err("roles and secret swapped");
+    assert!(!wrong.to_string().contains("s3cret"), "{wrong}");
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let values = joined(&[], &[], "cache = \"/tmp\"\n[split]\ntiers = [\"1 s\", \"2 min\"]").expect("joins");
+    let printed = to_toml(&values);
+    let again = joined(&[], &[], &printed).expect("reads");
+    let texts =
+        |values: &Values| values.0.iter().map(|(key, found)| (*key, found.text.clone())).collect::<Vec<_>>();
+    assert_eq!(texts(&values), texts(&again), "{printed}");
+}
+
+#[test]
+fn values_are_taken_up_to_their_limits() {
+    let cases = [
+        ("engine.partitions", "1", "1024", &["0", "1025", "x"][..]),
+        ("split.tiers", "1 s", "1 s, 2 s, 3 s", &["", "1 s, 2 s, 3 s, 4 s", "1"]),
+        ("limits.part-bytes", "5 MiB", "5 GiB", &["5242879", "5 MB"]),
+        ("audio.lost-share", "0", "1", &["-0.1", "1.1"]),
+        ("audio.merge-format", "opus", "wav", &["mp3"]),
+        ("window.idle-after", "1 ms", "30 d", &["1", "-1 s", "99999999999 d"]),
+        ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),
+        ("speech.children", "1", "64", &["0", "65"]),
+        (
+            "keys",
+            "",
+            "a:reader+operator:0123456789abcdef",
+            &["a:reader:short", "a:king:0123456789abcdef", "a"],
+        ),
+    ];
+    for (key, least, most, wrong) in cases {
+        let line = |value: &str| format!("{key} = \"{value}\"");
+        for right in [least, most] {
+            config(&line(right)).unwrap_or_else(|error| panic!("{key} {right}: {error}"));
+        }
+        for wrong in wrong {
+            let refused = config(&line(wrong)).expect_err(wrong);
+            assert!(matches!(&refused, ConfigError::Value { name, .. } if name == key), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn only_keys_open_an_address_that_others_reach() {
+    let open = "listen = \"0.0.0.0:8080\"";
+    assert!(matches!(config(open), Err(ConfigError::Contradiction(_))));
+    config(&format!("{open}\nkeys = [\"a:operator:0123456789abcdef\"]")).expect("with keys");
+}
+
+#[test]
+fn names_are_distinct_and_the_command_line_holds_together() {
+    let names: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.flag.as_str()).collect();
+    assert_eq!(names.len(), SETTINGS.len());
+    crate::cmd::Arguments::command().debug_assert();
+}
