@@ -129,7 +129,7 @@ fn values_are_taken_up_to_their_limits() {
         ("limits.part-bytes", "5 MiB", "5 GiB", &["5242879", "5 MB"]),
         ("audio.lost-share", "0", "1", &["-0.1", "1.1"]),
         ("audio.merge-format", "opus", "wav", &["mp3"]),
-        ("window.idle-after", "1 ms", "30 d", &["1", "-1 s", "99999999999 d"]),
+        ("window.idle-after", "1 ms", "3650 d", &["1", "-1 s", "3651 d", "99999999999 d"]),
         ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),
         ("speech.children", "1", "64", &["0", "65"]),
         (

@@ -24,6 +24,9 @@ const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 const TIMES: [(&str, i64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// The longest time, ten years: sums with the present time stay far from the ends of a number.
+const TIME_MAX_MS: i64 = 3_650 * 86_400_000;
+
 /// Shows bytes in the largest unit that loses nothing.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     let unit = SIZES.iter().find(|(_, size)| bytes > 0 && bytes.is_multiple_of(*size));
@@ -67,7 +70,8 @@ impl Text for Millis {
         let (number, unit) = split(text.trim());
         let length = TIMES.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
         let number: i64 = number.parse().map_err(|_| wrong())?;
-        number.checked_mul(length).map(Self).ok_or_else(wrong)
+        let time = number.checked_mul(length).filter(|millis| *millis <= TIME_MAX_MS);
+        time.map(Self).ok_or_else(|| format!("{text:?} is more than 3650 d"))
     }
 }
 
