@@ -2,7 +2,7 @@
 //! partition with an open transaction is where that transaction began.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{LogError, TopicPartition};
@@ -13,6 +13,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::client::Reporting;
 use crate::config::{ConfigError, KafkaConfig};
 use crate::convert::{Names, partition_error, unavailable};
+
+/// The wait before a question is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Watermarks {
     client: BaseConsumer<Reporting>,
@@ -51,6 +54,25 @@ impl Watermarks {
         topics.sort_unstable();
         topics.dedup();
         let names = Names::new(&self.prefix, &topics);
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.ask_once(&names, of, which) {
+                // A leader that has just changed is found by asking again.
+                Err(LogError::Unavailable { cause }) if Instant::now() < until => {
+                    tracing::debug!(cause, "asking again");
+                    std::thread::sleep(AGAIN);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn ask_once(
+        &self,
+        names: &Names,
+        of: &[TopicPartition],
+        which: KafkaOffset,
+    ) -> Result<Vec<Offset>, LogError> {
         // `offsets_for_times` takes the beginning and the end for times, and asks each broker once for all its own.
         let asked = names.list(of.iter().map(|at| (*at, which)));
         let answer =

@@ -70,16 +70,13 @@ impl ConsumerContext for Rebalances {
 
 impl Rebalances {
     fn assigned(&self, consumer: &MemberConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
-        // librdkafka wants an answer now, but where to read from is known only once the offsets are stable. Until
-        // then it stands at the ends, and the few records that come from there are dropped.
-        let mut parked = list.clone();
-        parked.set_all_offsets(KafkaOffset::End)?;
-        consumer.assign(&parked)?;
         let Some(metadata) = generation::membership(consumer) else {
             tracing::warn!("the membership ended before its assignment was seen; another follows");
-            return Ok(());
+            return consumer.assign(&TopicPartitionList::new());
         };
         let held = Held { partitions: self.whole(list), metadata: Arc::new(metadata) };
+        // librdkafka is given the partitions once it is known where to read from; until then the group's next
+        // rebalance waits for us, at most for a transaction's time where the cluster is well.
         let epoch = self.seat.hold(held);
         // The receiver is gone only when the member is.
         drop(self.jobs.send(Job::Settle(epoch)));
@@ -120,14 +117,25 @@ struct Gathering {
     records: usize,
     /// Positions as last handed over.
     told: BTreeMap<TopicPartition, i64>,
+    /// The least offset that each partition's next record can have.
+    next: BTreeMap<TopicPartition, i64>,
     /// Whether fetching rests because the loop takes nothing.
     resting: bool,
 }
 
 impl Gathering {
-    fn new(epoch: Epoch, assignment: &Assignment) -> Self {
-        let told = assignment.partitions.iter().map(|line| (line.from, line.offset.0)).collect();
-        Self { epoch, batches: BTreeMap::new(), bytes: 0, records: 0, told, resting: false }
+    fn new(assignment: &Assignment) -> Self {
+        let told: BTreeMap<_, _> =
+            assignment.partitions.iter().map(|line| (line.from, line.offset.0)).collect();
+        Self {
+            epoch: assignment.epoch,
+            batches: BTreeMap::new(),
+            bytes: 0,
+            records: 0,
+            next: told.clone(),
+            told,
+            resting: false,
+        }
     }
 }
 
@@ -154,17 +162,23 @@ impl Polling {
             self.keep_bound(&mut gathering);
         }
         self.seat.close();
+        // The group's leaving waits for an answer to its last assignment.
+        if self.seat.is_settling()
+            && let Err(error) = self.consumer.assign(&TopicPartitionList::new())
+        {
+            tracing::warn!(%error, "leaving");
+        }
     }
 
     /// Reads from where a settled assignment begins.
     fn move_on(&self, gathering: &mut Option<Gathering>) {
         self.seat.tell(|assignment| {
-            let lines = assignment.partitions.iter();
+            let lines = assignment.iter().flat_map(|assignment| &assignment.partitions);
             let list = self.names.list(lines.map(|line| (line.from, KafkaOffset::Offset(line.offset.0))));
             self.consumer.assign(&list).map_err(|error| unavailable(&error))?;
             // A pause outlives librdkafka's assignment.
             self.consumer.resume(&list).map_err(|error| unavailable(&error))?;
-            *gathering = Some(Gathering::new(assignment.epoch, assignment));
+            *gathering = assignment.map(Gathering::new);
             Ok(())
         });
     }
@@ -175,6 +189,11 @@ impl Polling {
         };
         let Some(topic) = self.names.topic(message.topic()) else { return };
         let from = TopicPartition { topic, partition: Partition(message.partition()) };
+        // A pause that comes while a record is handed over can make librdkafka fetch it once more.
+        let Some(next) = gathering.next.get_mut(&from).filter(|next| message.offset() >= **next) else {
+            return;
+        };
+        *next = message.offset() + 1;
         let batch = gathering.batches.entry(from).or_insert_with(|| Batch::new(from));
         let before = batch.bytes();
         if let Err(error) = batch.push(message, topic) {

@@ -111,27 +111,23 @@ impl Seat {
         }
     }
 
-    /// Tells the loop of a settled assignment, after `read` has moved the consumer there. In one step with respect to
-    /// a failing transaction; a rebalance runs on the calling thread.
-    pub(crate) fn tell(&self, read: impl FnOnce(&Assignment) -> Result<(), LogError>) -> Option<Epoch> {
+    /// Tells the loop of a settled assignment, after `read` has moved the consumer there; or why it cannot be read,
+    /// after `read` was given none. In one step with respect to a failing transaction; a rebalance runs on the calling
+    /// thread.
+    pub(crate) fn tell(&self, read: impl FnOnce(Option<&Assignment>) -> Result<(), LogError>) {
         let mut state = self.lock();
         if !matches!(state.stage, Stage::Settled(_)) {
-            return None;
+            return;
         }
-        let Stage::Settled(result) = std::mem::take(&mut state.stage) else { return None };
+        let Stage::Settled(result) = std::mem::take(&mut state.stage) else { return };
         state.paused.clear();
-        match result.and_then(|assignment| read(&assignment).map(|()| assignment)) {
+        match read(result.as_ref().ok()).and(result) {
             Ok(assignment) => {
-                let epoch = assignment.epoch;
                 state.stage = Stage::Told;
-                self.live.store(epoch.0, Ordering::Release);
+                self.live.store(assignment.epoch.0, Ordering::Release);
                 self.outbox.control(Ok(Event::Assigned(assignment)));
-                Some(epoch)
             }
-            Err(error) => {
-                self.outbox.control(Err(error));
-                None
-            }
+            Err(error) => self.outbox.control(Err(error)),
         }
     }
 

@@ -222,7 +222,7 @@ impl Attempt<'_> {
 }
 
 /// Before the end was asked for, no error leaves a doubt: it is not committed.
-fn classify(error: &KafkaError) -> TransactError {
+pub(crate) fn classify(error: &KafkaError) -> TransactError {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(

@@ -1,6 +1,8 @@
 //! Tests against a real broker, whose address is in `HANSARD_TEST_KAFKA`.
 
 mod contract;
+mod faults;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use hansard_contract::log::{Harness, TOPICS};
+use hansard_core::id::Partition;
 use hansard_runtime::ports::log::{Log, TopicPartition};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -60,6 +63,14 @@ impl Deployment {
             result.expect("a topic");
         }
         let log = Arc::new(KafkaLog::new(config.clone()).expect("a log"));
+        // The broker answers before it has told itself of new topics.
+        let everything: Vec<TopicPartition> = TOPICS
+            .into_iter()
+            .flat_map(|topic| (0..partitions).map(move |partition| (topic, partition)))
+            .map(|(topic, partition)| TopicPartition { topic, partition: Partition(partition) })
+            .collect();
+        let known = async { while log.ends(&everything).await.is_err() {} };
+        tokio::time::timeout(PATIENCE, known).await.expect("the topics are known in time");
         Self { config, log }
     }
 
