@@ -149,7 +149,7 @@ impl Run {
             "fail" | "attempt" | "uncut" => Fact::Failure(failure(line)),
             "merge" => Fact::Merge(self.ending(line)),
             "summary" => Fact::Summary(self.ending(line)),
-            "finalize" => Fact::Finalize(finalize(line)),
+            "finalize" => Fact::Finalize(self.other_finalize(line)),
             other => panic!("unknown event {other:?}"),
         }
     }
@@ -209,6 +209,24 @@ impl Run {
             finalize_digest: other.unwrap_or(last),
             generation: generation(line),
             failed: Some(line.word(1)).filter(|word| *word != "done").map(Arc::from),
+        }
+    }
+
+    /// A finalize that another instance emitted; `like=last` says the same as the last, in other words.
+    fn other_finalize(&self, line: &Line<'_>) -> Finalize {
+        let (time, content) = (line.at, digest(line.settings.get("content").unwrap_or(&"content")));
+        if line.settings.contains_key("like") {
+            let last = self.window.last_finalize().expect("a finalize");
+            return Finalize { time, content, ..last.clone() };
+        }
+        Finalize {
+            time,
+            revision: Revision(line.word(1).parse().expect("a revision")),
+            digest: FinalizeDigest { version: 1, digest: content },
+            content,
+            outcome: Outcome::Complete,
+            generations: Generations::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -336,23 +354,6 @@ fn failure(line: &Line<'_>) -> Failure {
         split_digest: place.as_ref().map(|(_, _, split, _)| *split),
         segment: place.as_ref().map(|(.., segment)| *segment),
         finalize_digest: None,
-    }
-}
-
-/// A finalize that another instance emitted.
-fn finalize(line: &Line<'_>) -> Finalize {
-    let content = line.settings.get("content").unwrap_or(&"content");
-    Finalize {
-        time: line.at,
-        revision: Revision(line.word(1).parse().expect("a revision")),
-        digest: FinalizeDigest { version: 1, digest: digest(content) },
-        content: digest(content),
-        outcome: line
-            .settings
-            .get("outcome")
-            .map_or(Outcome::Complete, |word| word.parse().expect("an outcome")),
-        generations: Generations::default(),
-        counts: Counts::default(),
     }
 }
 
