@@ -6,7 +6,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 import hansard
@@ -172,9 +174,80 @@ class BadInputs(unittest.TestCase):
         code, _, err = hansard.run("status", "never-opened", url)
         self.assertEqual((code, "unknown_conversation" in err), (1, True), err)
 
+    def test_a_rerun_makes_a_revision_and_pays_again(self):
+        self.up.open("again")
+        self.up.upload("again", "a", piece(10))
+        self.up.finish("again", expected_chunks=1)
+        self.up.await_delivered("again")
+        before = len(self.speech.calls())
+        code, _, err = hansard.run("rerun", "again", "--stage=transcribe", "--only=all", f"--url={self.up.url}")
+        self.assertEqual(code, 0, err)
+        status = self.up.await_delivered("again", revision=2)
+        self.assertEqual((status["outcome"], status["cause"]), ("complete", "rerun"))
+        self.assertGreater(len(self.speech.calls()), before)
+
+    def test_what_was_erased_stays_gone(self):
+        self.up.open("gone")
+        self.up.upload("gone", "a", piece(11))
+        self.up.finish("gone", expected_chunks=1)
+        self.up.await_delivered("gone")
+        code, _, err = hansard.run("erase", "gone", f"--url={self.up.url}")
+        self.assertEqual((code, "--yes" in err), (1, True), err)
+        code, _, err = hansard.run("erase", "gone", "--yes", f"--url={self.up.url}")
+        self.assertEqual(code, 0, err)
+        end = time.monotonic() + hansard.DELIVERED_WITHIN_S
+        while time.monotonic() < end:
+            try:
+                self.up.status("gone")
+            except Answer as answer:
+                self.assertEqual((answer.status, answer.code), (410, "erased"))
+                break
+            time.sleep(0.1)
+        self.refused(410, "erased", self.up.open, "gone")
+
     def test_a_data_directory_has_one_owner(self):
         code, _, err = hansard.run(*self.up.arguments())
         self.assertEqual((code, "in use" in err), (1, True), err)
+
+
+class Keys(unittest.TestCase):
+    """With keys, each caller may do what its roles say; and a stream that is open keeps nobody from stopping."""
+
+    def test_roles(self):
+        directory = tempfile.mkdtemp(prefix="hansard-e2e-")
+        self.addCleanup(shutil.rmtree, directory)
+        speech = Speech(directory)
+        self.addCleanup(speech.stop)
+        secrets = {"producer": "p" * 16, "reader": "r" * 16, "operator": "o" * 16}
+        up = Hansard(speech, keys=",".join(f"{role}:{role}:{secret}" for role, secret in secrets.items()))
+        stopped = []
+        self.addCleanup(lambda: stopped or up.kill())
+        file = Path(directory) / "a.wav"
+        file.write_bytes(piece(12))
+
+        def said(role, *arguments):
+            key = [f"--key={secrets[role]}"] if role else []
+            code, _, err = hansard.run(*arguments, f"--url={up.url}", *key)
+            return code, err
+
+        upload = ("upload", str(file), "--conversation=k", "--finish", "--wait")
+        for role, command, refusal in [
+            (None, ("status",), "unauthorized"),
+            ("reader", upload, "forbidden"),
+            ("producer", upload, None),
+            ("producer", ("transcript", "k"), "forbidden"),
+            ("reader", ("transcript", "k"), None),
+            ("reader", ("dead-letters", "list"), "forbidden"),
+            ("operator", ("dead-letters", "list"), None),
+        ]:
+            code, err = said(role, *command)
+            self.assertEqual((code, (refusal or "") in err), (int(refusal is not None), True), (role, command, err))
+        request = urllib.request.Request(f"{up.url}/v1/conversations/k/events")
+        request.add_header("authorization", f"Bearer {secrets['reader']}")
+        with urllib.request.urlopen(request, timeout=60) as events:
+            self.assertIn(b"hello", events.readline())
+            stopped.append(up.stop())
+        self.assertEqual(stopped, [0])
 
 
 class Starting(unittest.TestCase):
@@ -182,9 +255,7 @@ class Starting(unittest.TestCase):
 
     def started(self, *arguments, **variables):
         with tempfile.TemporaryDirectory(prefix="hansard-e2e-") as directory:
-            return hansard.run(
-                "up", f"--data-dir={directory}/data", *arguments, env=hansard.environment(**variables)
-            )
+            return hansard.run("up", f"--data-dir={directory}/data", *arguments, env=hansard.environment(**variables))
 
     def test_a_port_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:

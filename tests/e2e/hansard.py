@@ -100,13 +100,13 @@ class Hansard:
 
     def start(self):
         """Starts it and waits until it takes calls."""
-        self.log = open(f"{self.directory}/log", "a", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [binary(), *self.arguments()], env=environment(), stdout=subprocess.PIPE, stderr=self.log, text=True
-        )
+        said = Path(self.directory) / "log"
+        with said.open("a", encoding="utf-8") as log:
+            command = [binary(), *self.arguments()]
+            self.process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"hansard did not start: {Path(self.log.name).read_text()[-2000:]}")
+            raise RuntimeError(f"hansard did not start: {said.read_text()[-2000:]}")
         self.url = json.loads(line)["url"]
 
     def kill(self):
@@ -124,7 +124,6 @@ class Hansard:
     def close(self):
         self.process.wait(timeout=60)
         self.process.stdout.close()
-        self.log.close()
 
     def call(self, method, path, body=None):
         """A call of the gateway: the answer's JSON, or `Answer`."""

@@ -33,6 +33,8 @@ use crate::system::{SystemClock, SystemEntropy};
 /// Waits before a job begins again, first and last.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_LAST: Duration = Duration::from_secs(30);
+/// How long a call under way may go on after a stop was asked for.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// The bucket of the embedded object store.
 pub(crate) const BUCKET: &str = "hansard";
@@ -198,17 +200,22 @@ async fn maintain(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) -> R
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    gateway: Arc<Gateway>,
-    mut stopping: watch::Receiver<bool>,
-) -> Result<()> {
-    let stopped = async move {
+/// Serves calls until the stop, and a little longer those under way: streams of events would never end.
+async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stopping: watch::Receiver<bool>) -> Result<()> {
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
         // A dropped sender means the same: nobody is left to serve.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    axum::serve(listener, gateway.router(Surface::Everything)).with_graceful_shutdown(stopped).await?;
-    Ok(())
+    let router = gateway.router(Surface::Everything);
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped(stopping.clone()));
+    let late = async {
+        stopped(stopping).await;
+        tokio::time::sleep(CALLS_END_WITHIN).await;
+    };
+    tokio::select! {
+        served = served.into_future() => Ok(served?),
+        () = late => Ok(()),
+    }
 }
 
 /// The S3 server in this process, and the same client to it that a cluster would use.

@@ -16,9 +16,9 @@ pub(crate) struct Rerun {
     /// The stage.
     #[arg(long, value_enum)]
     stage: Stage,
-    /// Everything, not only what failed.
-    #[arg(long)]
-    all: bool,
+    /// Of it, what.
+    #[arg(long, value_enum, default_value = "failed")]
+    only: Only,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -33,6 +33,14 @@ enum Stage {
     Summarize,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Only {
+    /// What failed.
+    Failed,
+    /// Everything.
+    All,
+}
+
 impl Rerun {
     /// Asks for it.
     ///
@@ -44,7 +52,11 @@ impl Rerun {
             Stage::Merge => "merge",
             Stage::Summarize => "summarize",
         };
-        let asked = json!({ "stage": stage, "only": if self.all { "all" } else { "failed" } });
+        let only = match self.only {
+            Only::Failed => "failed",
+            Only::All => "all",
+        };
+        let asked = json!({ "stage": stage, "only": only });
         let client = super::client(&self.flags)?;
         let accepted = client.call(Method::POST, &super::of(&self.id, "/rerun"), &asked).await?;
         if self.json {
