@@ -283,5 +283,5 @@ class Starting(unittest.TestCase):
     def test_a_full_standard_output(self):
         command = [hansard.binary(), "config", "print"]
         with open("/dev/full", "w", encoding="utf-8") as full:
-            done = subprocess.run(command, env=hansard.environment(), stdout=full, check=False)
+            done = subprocess.run(command, env=hansard.environment(), stdout=full, stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 1)
