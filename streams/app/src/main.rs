@@ -1,5 +1,5 @@
-//! The program `hansard`: command line, configuration, wiring and the embedded mode. It holds no logic that belongs to a
-//! job, and what it says to a gateway is what any producer would say.
+//! The program `hansard`: command line, configuration, wiring and the embedded mode. It never decides what belongs to a
+//! job, and never tells a gateway anything that another producer could not.
 
 mod adapters;
 mod client;
