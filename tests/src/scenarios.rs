@@ -10,7 +10,6 @@ mod seen;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hansard_core::id::Millis;
 use hansard_runtime::driver::WorldConfig;
 
 use crate::simulation::deployment::{Deployment, START};
@@ -19,8 +18,6 @@ use script::Script;
 
 /// Ways in which the tasks are interleaved.
 const SEEDS: u64 = 4;
-/// How long the world goes on after the last line.
-const AFTERWARDS: Millis = Millis(0);
 
 /// All scenarios by name.
 fn scenarios() -> BTreeMap<String, String> {
@@ -32,6 +29,11 @@ fn scenarios() -> BTreeMap<String, String> {
         (name, std::fs::read_to_string(&path).expect("a text"))
     };
     files.map(text).collect()
+}
+
+/// The text of one scenario.
+pub(crate) fn text(name: &str) -> String {
+    scenarios().remove(name).unwrap_or_else(|| panic!("no scenario {name:?}"))
 }
 
 /// Runs one scenario; the lines that did not hold, with the end of the trace.
@@ -48,7 +50,10 @@ pub(crate) fn run(text: &str, seed: u64, set_up: impl Fn(&mut Deployment)) -> Re
             script.line(number, line);
         }
     }
-    script.run_until(AFTERWARDS);
+    let left = script.deployment.world.traps_left();
+    if left > 0 {
+        script.wrong.push(format!("{left} traps have caught nothing"));
+    }
     if script.wrong.is_empty() {
         return Ok(());
     }

@@ -46,6 +46,11 @@ where
     Fut: Future<Output = Result<Bytes, Failed>> + Send,
 {
     let submissions = ports.journal.read(key).await?;
+    #[cfg(feature = "mutants")]
+    let submissions = match () {
+        () if crate::mutants::is_in(crate::mutants::Mutant::PayWithoutLook) => Vec::new(),
+        () => submissions,
+    };
     if let Some(result) = result_of(&submissions) {
         return Ok(Paid::Result(result));
     }
@@ -54,6 +59,8 @@ where
         return Ok(Paid::UnderWay);
     }
     let counted = u32::try_from(submissions.iter().filter(|s| counts(s)).count()).unwrap_or(u32::MAX);
+    #[cfg(feature = "mutants")]
+    let counted = if crate::mutants::is_in(crate::mutants::Mutant::CrashesUncounted) { 0 } else { counted };
     let (attempt, redrives) = history.map_or((0, 0), |history| (history.attempt, history.redrives));
     let made = failures_so_far(attempt, counted, redrives, bounds.attempts_max);
     if made >= bounds.attempts_max {

@@ -190,6 +190,11 @@ impl Effects {
     async fn advance(&self, running: &mut Running, member: &mut dyn Member, now: Timestamp) {
         if running.drain_until.is_none() {
             while let Some(start) = running.lanes.start(now, &self.config.bounds) {
+                #[cfg(feature = "mutants")]
+                if crate::mutants::is_in(crate::mutants::Mutant::CommitBeforeEffect) {
+                    let (lane, offset) = (start.lane, start.record.offset);
+                    running.done.push(Done { lane, offset, ending: Ending::default() });
+                }
                 running.in_flight.push(self.start(start));
             }
             let (stop, resume) = running.lanes.fetching(&self.config.bounds);

@@ -14,6 +14,8 @@ mod held;
 mod intake;
 mod lanes;
 pub mod metrics;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod offsets;
 pub mod ordered;
 mod outcome;

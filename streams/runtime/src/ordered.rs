@@ -154,7 +154,13 @@ impl<F: Fold> Ordered<F> {
         }
         let own = self.fold.own();
         let Some(ends) = &held.own_ends else {
-            self.fold.assigned();
+            #[cfg(feature = "mutants")]
+            let keeps = crate::mutants::is_in(crate::mutants::Mutant::AbortForgotten);
+            #[cfg(not(feature = "mutants"))]
+            let keeps = false;
+            if !keeps {
+                self.fold.assigned();
+            }
             let (own, others): (Vec<TopicPartition>, Vec<_>) =
                 held.lanes().partition(|from| from.topic == own);
             held.member.set_paused(&others, true);
@@ -162,6 +168,12 @@ impl<F: Fold> Ordered<F> {
                 held.own_ends = Some(own.into_iter().zip(ends?.into_iter().map(|range| range.end)).collect());
             }
             return Ok(true);
+        };
+        #[cfg(feature = "mutants")]
+        let ends = if crate::mutants::is_in(crate::mutants::Mutant::DecideBeforeOwn) {
+            &Default::default()
+        } else {
+            ends
         };
         if !held.has_applied(ends) {
             return Ok(false);
@@ -231,7 +243,13 @@ impl<F: Fold> Ordered<F> {
         let mut unread = Vec::new();
         for partition in held.partitions.clone() {
             let Some(due) = self.fold.look_at(partition).filter(|due| *due <= now) else { continue };
-            match held.judged(partition) {
+            let judged = held.judged(partition);
+            #[cfg(feature = "mutants")]
+            let judged = match judged {
+                _ if crate::mutants::is_in(crate::mutants::Mutant::IdleUnread) => Some((now, true)),
+                judged => judged,
+            };
+            match judged {
                 Some((asked, true)) if asked >= due => {
                     let mut batch = Batch::new(epoch, TransactionBounds::default());
                     // Without an offset of its partition number the transaction would not be fenced.

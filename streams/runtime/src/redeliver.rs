@@ -92,6 +92,12 @@ impl Redeliver {
                     emitted.stamp(&self.source, now.0);
                     self.outgoing(from.partition, &emitted)
                 });
+                #[cfg(feature = "mutants")]
+                if crate::mutants::is_in(crate::mutants::Mutant::OutputsWithRetry) && input.history.is_none()
+                {
+                    let records = records.chain([self.again(from, record, 1)]).collect();
+                    return Ok(Outcome::Emit(Ending { records, transient: None }));
+                }
                 return Ok(Outcome::Emit(Ending { records: records.collect(), transient: None }));
             }
             Ok(Answer::Parked) => {

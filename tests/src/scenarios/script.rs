@@ -108,13 +108,15 @@ impl Script {
             self.started = true;
         }
         let before = matches!(verb, "expect" | "same");
-        // What is seen at a moment is what is there once everything of that moment has happened.
-        let until = if before { moment } else { Millis(moment.0.max(1) - 1) };
-        self.run_until(until);
-        if !before {
-            let at = self.moment(moment);
+        if before {
+            self.run_until(moment);
+        } else {
             // Events of one moment happen in the order of their lines, before anything reacts to them.
-            self.deployment.world.pass_to(at);
+            let at = START + moment;
+            if at > self.deployment.world.now() {
+                self.run_until(Millis(moment.0 - 1));
+                self.deployment.world.pass_to(at);
+            }
         }
         self.carry_out(number, rest, verb, &words);
     }

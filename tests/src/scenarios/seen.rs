@@ -185,13 +185,13 @@ impl Told {
         }
     }
 
-    /// `code@chunk`, `code@chunk/segment`, `code#sequence`, or the code alone.
+    /// `code@chunk`, `code@chunk/segment`, `code~sequence`, or the code alone.
     fn gaps(&self) -> String {
         let gap = |gap: &hansard_schemas::Gap| {
             let chunk = gap.chunk_id.as_ref().map(|chunk| format!("@{chunk}")).unwrap_or_default();
             let segment = gap.segment.map(|segment| format!("/{segment}")).unwrap_or_default();
             let named = gap.chunk_id.is_some();
-            let sequence = gap.sequence.filter(|_| !named).map(|n| format!("#{n}")).unwrap_or_default();
+            let sequence = gap.sequence.filter(|_| !named).map(|n| format!("~{n}")).unwrap_or_default();
             format!("{}{chunk}{segment}{sequence}", gap.code)
         };
         list(self.last().iter().flat_map(|last| &last.gaps).map(gap))

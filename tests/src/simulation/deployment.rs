@@ -32,6 +32,9 @@ pub(crate) struct Deployment {
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
     pub(crate) aggregate: AggregateConfig,
     pub(crate) ordered: OrderedConfig,
+    pub(crate) partitions: u32,
+    /// How often a process has crashed.
+    pub(crate) crashes: usize,
     families: Families,
     seats: BTreeMap<String, Seat>,
     /// Processes that are to be started: when, under which name, with which jobs.
@@ -51,6 +54,8 @@ impl Deployment {
             jobs: JOBS.iter().map(|job| (*job, JobSettings::of(*job))).collect(),
             aggregate: AggregateConfig::default(),
             ordered: OrderedConfig::default(),
+            partitions: config.partitions,
+            crashes: 0,
             families: Families::register(&registry).expect("a fresh registry"),
             seats: BTreeMap::new(),
             restarts: Vec::new(),
@@ -133,6 +138,7 @@ impl Deployment {
 
     /// Plans the return of crashed processes: under the same name, or, erratically, under another.
     fn replace(&mut self, crashed: &[ProcessId]) {
+        self.crashes += crashed.len();
         for id in crashed {
             let name =
                 self.seats.iter().find(|(_, seat)| seat.process.id == *id).map(|(name, _)| name.clone());

@@ -168,7 +168,7 @@ impl State {
             for from in client.positions.keys().filter(|from| !client.paused.contains(*from)) {
                 self.broker.watch(*from, cx.waker());
             }
-            if let Some(until) = client.lags.values().min() {
+            if let Some(until) = client.lags.values().filter(|until| **until > self.now).min() {
                 self.wake_at(*until, cx.waker().clone());
             }
         }

@@ -1,0 +1,39 @@
+//! Known bugs put back in, for tests that show that they would be found. Never part of the program: cargo feature
+//! `mutants`. The choice belongs to the thread, since a simulated world runs in one.
+
+use std::cell::Cell;
+
+/// A classic bug of a runtime like this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// An input's offset is committed when its effect begins.
+    CommitBeforeEffect,
+    /// Decisions begin before the own emissions are read.
+    DecideBeforeOwn,
+    /// The clock's rules apply although facts wait unread.
+    IdleUnread,
+    /// The committed offset passes over records under way.
+    OffsetPastHole,
+    /// One transaction holds both outputs and a retry.
+    OutputsWithRetry,
+    /// A call is made without a look at the journal.
+    PayWithoutLook,
+    /// Attempts that crashed are not counted.
+    CrashesUncounted,
+    /// What an aborted transaction would have emitted is remembered as emitted.
+    AbortForgotten,
+}
+
+thread_local! {
+    static PUT_IN: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Puts a bug in, or takes it out.
+pub fn put_in(mutant: Option<Mutant>) {
+    PUT_IN.set(mutant);
+}
+
+/// Whether the bug is in.
+pub(crate) fn is_in(mutant: Mutant) -> bool {
+    PUT_IN.get() == Some(mutant)
+}
