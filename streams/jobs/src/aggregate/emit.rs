@@ -171,11 +171,14 @@ pub(super) fn conflict(window: &Window, stood: Option<Digest>, fact: &Fact, row:
 /// The chunks whose segments a rerun asks for again; `None` stands for all.
 pub(super) type Rework = BTreeSet<Option<ChunkId>>;
 
-/// Whether a fact asks for segments again: a Rerun, or a Split that one covers.
+/// Whether a fact asks for segments again: a Rerun, or a Split that one covers. The Upload counts too, since it may be
+/// read after its Split, and may bring another Split to stand.
 pub(super) fn rework(window: &Window, fact: &Fact) -> Option<Option<ChunkId>> {
+    let covered = |chunk: &ChunkId| window.rerun_work(Some(chunk)).next().map(|_| Some(chunk.clone()));
     match fact {
         Fact::Rerun(rerun) if rerun.stage == Stage::Transcribe => Some(None),
-        Fact::Split(split) => window.rerun_work(Some(&split.chunk)).next().map(|_| Some(split.chunk.clone())),
+        Fact::Split(split) => covered(&split.chunk),
+        Fact::Upload(upload) => covered(&upload.chunk),
         _ => None,
     }
 }

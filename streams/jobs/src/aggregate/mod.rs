@@ -292,6 +292,14 @@ impl Fold for Aggregate {
             let stood = emit::standing(window, fact);
             let changed = window.apply(fact);
             if let Fact::Finalize(finalize) = fact {
+                if changed && window.contents_of_revision() > 1 {
+                    let revision = finalize.revision.0;
+                    tracing::error!(
+                        conversation = &*place.1,
+                        revision,
+                        "two contents of one revision; another follows"
+                    );
+                }
                 kept.unread = kept.unread.filter(|unread| *unread > finalize.revision);
             }
             kept.extras.learn(row);
