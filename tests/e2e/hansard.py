@@ -1,6 +1,6 @@
 """The program under test as a process, its HTTP calls, and the speech provider for tests: what the suites share.
 
-Python's standard library is all that it needs. HANSARD_BINARY names a built program; without it the release build is
+Python's standard library is all that it needs. HANSARD_TEST_BINARY names a built program; without it the release build is
 made and used.
 """
 
@@ -27,7 +27,7 @@ DELIVERED_WITHIN_S = 120
 @functools.cache
 def binary():
     """The program."""
-    if given := os.environ.get("HANSARD_BINARY"):
+    if given := os.environ.get("HANSARD_TEST_BINARY"):
         return given
     command = ["cargo", "build", "--locked", "--workspace", "--bins", "--release", "--quiet"]
     subprocess.run(command, cwd=ROOT, check=True)

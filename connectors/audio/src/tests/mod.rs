@@ -18,6 +18,10 @@ use crate::{AudioError, Decoder, Limits, PlanMs, SegmentAudio, SplitReport, Spli
 fn child() -> &'static Path {
     static CHILD: OnceLock<PathBuf> = OnceLock::new();
     CHILD.get_or_init(|| {
+        // `tests/run` has built it already.
+        if let Some(built) = std::env::var_os("HANSARD_TEST_AUDIO_CHILD") {
+            return PathBuf::from(built);
+        }
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
         let name = profile.file_name().unwrap().to_str().unwrap();
