@@ -41,7 +41,8 @@ fn tone(directory: &Path, name: &str, rate: u32, channels: u8, samples: u32) -> 
     let path = directory.join(name);
     let (rate, channels, length) = (rate.to_string(), channels.to_string(), format!("{samples}s"));
     let to = path.to_str().unwrap();
-    tool("sox", &["-n", "-r", &rate, "-c", &channels, "-b", "16", to, "synth", &length, "sine", "440"]);
+    // The rate stands before the null input: a length in samples is one at the input's rate.
+    tool("sox", &["-r", &rate, "-c", &channels, "-n", "-b", "16", to, "synth", &length, "sine", "440"]);
     path
 }
 
@@ -52,7 +53,10 @@ fn foreign(path: &Path) -> (usize, String) {
         .output()
         .unwrap();
     assert!(ended.status.success());
-    (ended.stdout.len() / 2, String::from_utf8_lossy(&ended.stderr).into_owned())
+    // Some versions remark that a plain WAV header names no loudspeakers.
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let said = said.lines().filter(|line| !line.starts_with("Guessed Channel Layout")).collect();
+    (ended.stdout.len() / 2, said)
 }
 
 #[test]
@@ -195,5 +199,6 @@ fn a_merged_file_can_be_split_and_merged_again() {
     let (report, segments) = split(&at("once.ogg")).unwrap();
     assert!(!report.truncated && segments.len() >= 2);
     let again = merge(&[(&at("once.ogg"), 0)], &at("twice.ogg"), Format::default()).unwrap();
-    assert_eq!(again.duration_ms, report.duration_ms);
+    // The one counts frames of 16 kHz, the other of 48 kHz; half a millisecond may round either way.
+    assert!(again.duration_ms.abs_diff(report.duration_ms) <= 1, "{} {}", again.duration_ms, report.duration_ms);
 }
