@@ -309,9 +309,8 @@ impl Fold for Aggregate {
             if let Some(chunk) = emit::rework(window, fact) {
                 rework.entry(place.clone()).or_default().insert(chunk);
             }
-            if changed {
-                self.touched.insert(place);
-            }
+            // Also where it changed nothing: a replayed fact whose row was written may never have been decided about.
+            self.touched.insert(place);
         }
         for (place, chunks) in rework {
             applied.emissions.extend(self.segments_again(&place, &chunks).await?);

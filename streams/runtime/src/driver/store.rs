@@ -35,7 +35,7 @@ impl SimStore {
         let world = &self.0.world;
         let written = self.0.gate(call, |action| {
             let mut state = world.state();
-            let whole = matches!(action, None | Some(Action::Isolate(_)));
+            let whole = matches!(action, None | Some(Action::Isolate(_) | Action::CrashAfter));
             for item in all {
                 if whole || state.rng.chance(5000) {
                     write(&mut state.rows, item);
