@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures::future::BoxFuture;
 use hansard_core::id::{Offset, Partition, Timestamp};
+use hansard_schemas::Topic;
 use tokio::sync::watch;
 
 use crate::ports::clock::Clock;
@@ -199,15 +200,22 @@ impl Held {
         self.fetching = true;
     }
 
-    /// The next runs, about `batch_max` records.
-    pub(crate) fn next_batch(&mut self, batch_max: usize) -> Vec<Fetched> {
-        let (mut batch, mut records) = (Vec::new(), 0);
+    /// The next runs, about `batch_max` records; during a take-over those of the own emissions alone, since the facts of
+    /// others may only be committed once their windows are in the index.
+    pub(crate) fn next_batch(&mut self, batch_max: usize, own: Topic) -> Vec<Fetched> {
+        let (mut batch, mut later, mut records) = (Vec::new(), VecDeque::new(), 0);
         while records < batch_max
             && let Some(run) = self.inbox.pop_front()
         {
-            records += run.records.len();
-            batch.push(run);
+            if self.taken_over || run.from.topic == own {
+                records += run.records.len();
+                batch.push(run);
+            } else {
+                later.push_back(run);
+            }
         }
+        later.append(&mut self.inbox);
+        self.inbox = later;
         self.waiting -= records;
         batch
     }

@@ -195,7 +195,7 @@ impl<F: Fold> Ordered<F> {
         let Some(epoch) = held.assignment.as_ref().map(|assignment| assignment.epoch) else {
             return Ok(false);
         };
-        let fetched = held.next_batch(self.config.batch_max);
+        let fetched = held.next_batch(self.config.batch_max, self.fold.own());
         if fetched.is_empty() {
             return Ok(false);
         }
