@@ -19,7 +19,8 @@ pub(super) fn check(story: &Story, wrong: &mut Vec<String>) {
         if finalize.outcome != "incomplete" {
             finalize.chunks.iter().filter_map(|chunk| unanswered(story, chunk, *at)).for_each(&mut say);
             let least = story.finishes.iter().filter_map(|(_, finish)| finish.expected_chunks).min();
-            let told = story.finishes.iter().any(|(when, _)| when <= at);
+            // By another cause it may be made before the Finish is read.
+            let told = finalize.cause == "finish";
             if told && least.is_some_and(|least| finalize.counts.chunks < least) {
                 say(format!("{} chunks are called {}", finalize.counts.chunks, finalize.outcome));
             }

@@ -234,12 +234,12 @@ impl World {
         self.state().broker.all()
     }
 
-    /// What a group has committed for a partition, and the partition's high watermark.
+    /// What a group has committed for a partition: the offset, and the metadata with it.
     #[must_use]
-    pub fn progress(&self, group: &str, of: TopicPartition) -> (Offset, Offset) {
+    pub fn progress(&self, group: &str, of: TopicPartition) -> (Offset, String) {
         let state = self.state();
         let committed = state.broker.groups.get(group).and_then(|group| group.offsets.get(&of));
-        (committed.map_or(Offset(0), |(offset, _)| *offset), state.broker.end(of))
+        committed.cloned().unwrap_or((Offset(0), String::new()))
     }
 
     /// Appends a record as a producer outside would, at once and without fail.
