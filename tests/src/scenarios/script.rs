@@ -133,7 +133,7 @@ impl Script {
                 self.wrong.extend(wrong.map(|wrong| format!("line {number}: {rest}\n    {wrong}")));
             }
             "open" | "upload" | "finish" | "rerun" | "erase" | "poison" | "redrive" => {
-                self.produce(verb, words)
+                self.produce(verb, words);
             }
             "speech" => {
                 let answers = words.plain[2..].iter().map(|word| answer(word));

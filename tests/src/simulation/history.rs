@@ -20,8 +20,8 @@ const PEACE: Millis = Millis(4 * 24 * 3_600_000);
 
 /// Something that happens from outside.
 enum Deed {
-    Upload { chunk: ChunkSpec, put: bool, shift: i32 },
-    Say(Record),
+    Upload { chunk: Box<ChunkSpec>, put: bool, shift: i32 },
+    Say(Box<Record>),
     Poison(String),
     Redrive,
     Kill,
@@ -119,7 +119,7 @@ impl History {
         if self.rng.chance(3000) {
             let idle = [60_000, 600_000][self.rng.index(2)];
             let open = Open { conversation_id: id(), idle_after_ms: Some(idle), ..Open::default() };
-            self.plan(0, Deed::Say(open.into()));
+            self.plan(0, Deed::Say(Box::new(open.into())));
         }
         let span = [0, 1_000, 60_000, 1_200_000][self.rng.index(4)];
         let count = self.rng.below(5);
@@ -137,18 +137,18 @@ impl History {
                 ..Finish::default()
             };
             let at = self.moment(span + 60_000);
-            self.plan(at, Deed::Say(finish.into()));
+            self.plan(at, Deed::Say(Box::new(finish.into())));
         }
         while self.rng.chance(2500) {
             let stage = ["transcribe", "merge", "summarize"][self.rng.index(3)].to_owned();
             let only = ["failed", "all"][self.rng.index(2)].to_owned();
             let rerun = Rerun { conversation_id: id(), stage, only, ..Rerun::default() };
             let at = self.moment(TROUBLE);
-            self.plan(at, Deed::Say(rerun.into()));
+            self.plan(at, Deed::Say(Box::new(rerun.into())));
         }
         if self.rng.chance(500) {
             let at = self.moment(TROUBLE);
-            self.plan(at, Deed::Say(Erase { conversation_id: id(), ..Erase::default() }.into()));
+            self.plan(at, Deed::Say(Box::new(Erase { conversation_id: id(), ..Erase::default() }.into())));
         }
         if self.rng.chance(1000) {
             let at = self.moment(span);
@@ -180,14 +180,14 @@ impl History {
         while self.rng.chance(1500) {
             let again = at + self.rng.millis(120_000);
             // The other partitioner may be used for the repetition alone: then the order of the two is the log's.
-            self.plan(again, Deed::Upload { chunk: chunk.clone(), put, shift });
+            self.plan(again, Deed::Upload { chunk: Box::new(chunk.clone()), put, shift });
         }
         if self.rng.chance(700) {
             let other = ChunkSpec { what: "segments=1 ms=500".to_owned(), ..chunk.clone() };
             let then = self.moment(span + 60_000);
-            self.plan(then, Deed::Upload { chunk: other, put: true, shift });
+            self.plan(then, Deed::Upload { chunk: Box::new(other), put: true, shift });
         }
-        self.plan(at, Deed::Upload { chunk, put, shift });
+        self.plan(at, Deed::Upload { chunk: Box::new(chunk), put, shift });
     }
 
     fn plan_answers(&mut self, name: &str) {
@@ -237,7 +237,7 @@ impl History {
                 self.producer.send(upload.into(), shift);
             }
             Deed::Say(record) => {
-                self.producer.send(record, 0);
+                self.producer.send(*record, 0);
             }
             Deed::Poison(conversation) => {
                 self.producer.poison(&conversation);

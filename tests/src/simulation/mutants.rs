@@ -9,8 +9,11 @@ use crate::scenarios;
 /// Under so many seeds at most.
 const SEEDS: u64 = 16;
 
+/// Puts a bug into the configuration.
+type SetUp = fn(&mut Deployment);
+
 /// Whether the scenario shows something wrong under any seed. A bug may also make a task panic or go on for ever.
-fn shows(scenario: &str, set_up: fn(&mut Deployment)) -> bool {
+fn shows(scenario: &str, set_up: SetUp) -> bool {
     let text = scenarios::text(scenario);
     (0..SEEDS).any(|seed| {
         let run = std::panic::catch_unwind(|| scenarios::run(&text, seed, set_up));
@@ -40,7 +43,7 @@ fn each_bug_of_the_runtime_is_found() {
 
 #[test]
 fn each_bug_of_the_decisions_is_found() {
-    let all: [(fn(&mut Deployment), &str); 3] = [
+    let all: [(SetUp, &str); 3] = [
         (|all| all.aggregate.rules.mutant = Some(CoreBug::FailureOverwritesSuccess), "N4"),
         (|all| all.aggregate.rules.mutant = Some(CoreBug::EarlyFinish), "1_2"),
         (|all| all.aggregate.rules.mutant = Some(CoreBug::LostLateUpload), "N1"),
@@ -48,5 +51,26 @@ fn each_bug_of_the_decisions_is_found() {
     for (bug, scenario) in all {
         assert!(!shows(scenario, |_| {}), "{scenario} does not hold without a bug");
         assert!(shows(scenario, bug), "the bug that {scenario} is for is not found");
+    }
+}
+
+#[test]
+fn the_program_holds_no_bug_and_no_fake_world() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let tree = std::process::Command::new(cargo)
+        .args(["tree", "--offline", "-p", "hansard", "-e", "normal,features", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let text = String::from_utf8_lossy(&tree.stdout);
+    assert!(
+        text.contains("hansard-runtime feature \"default\""),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    for feature in ["mutants", "driver"] {
+        let of_ours = format!(" feature \"{feature}\"");
+        let found = text.lines().find(|line| line.starts_with("hansard") && line.contains(&of_ours));
+        assert_eq!(found, None, "the program is built with {feature}");
     }
 }

@@ -39,7 +39,7 @@ impl Producer {
 
     /// The partition number of a conversation.
     pub(crate) fn partition(&self, conversation: &str) -> Partition {
-        Partition(i32::try_from(partition_for(conversation.as_bytes(), self.partitions)).unwrap_or(0))
+        Partition(partition_for(conversation.as_bytes(), self.partitions))
     }
 
     /// Puts the object and gives the record that confirms it.
