@@ -29,7 +29,8 @@ impl Summarizer for Extractive {
     }
 
     async fn summarize(&self, document: &Document, _options: &Options) -> Result<SummaryReply, Failed> {
-        let sentences: Vec<String> = extract(document).iter().map(|excerpt| excerpt.text.to_owned()).collect();
+        let sentences: Vec<String> =
+            extract(document).iter().map(|excerpt| excerpt.text.to_owned()).collect();
         Ok(SummaryReply {
             text: sentences.join(" "),
             key_points: sentences,

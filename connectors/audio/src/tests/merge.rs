@@ -200,5 +200,10 @@ fn a_merged_file_can_be_split_and_merged_again() {
     assert!(!report.truncated && segments.len() >= 2);
     let again = merge(&[(&at("once.ogg"), 0)], &at("twice.ogg"), Format::default()).unwrap();
     // The one counts frames of 16 kHz, the other of 48 kHz; half a millisecond may round either way.
-    assert!(again.duration_ms.abs_diff(report.duration_ms) <= 1, "{} {}", again.duration_ms, report.duration_ms);
+    assert!(
+        again.duration_ms.abs_diff(report.duration_ms) <= 1,
+        "{} {}",
+        again.duration_ms,
+        report.duration_ms
+    );
 }
