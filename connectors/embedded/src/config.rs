@@ -22,7 +22,7 @@ pub struct Config {
     pub tail_bytes: usize,
     /// About so many bytes are handed over in one [`Event::Fetched`](hansard_runtime::ports::log::Event::Fetched).
     pub fetch_bytes: usize,
-    /// Size of one keyspace's write buffer in bytes; of the three large keyspaces up to five each can exist.
+    /// Size of one keyspace's write buffer in bytes; of the three large keyspaces up to four each can exist.
     pub write_buffer_bytes: u64,
     /// Bound of the block cache in bytes.
     pub cache_bytes: u64,

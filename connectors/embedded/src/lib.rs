@@ -3,8 +3,9 @@
 //!
 //! It never decides what a record means, never talks to a network, and never serves more than one process.
 //!
-//! Memory is bounded by [`Config`]: the newest records, the block cache, and up to five write buffers for each of the
-//! three large keyspaces; 16 bytes for each erased conversation come on top.
+//! Memory is bounded by [`Config`]: the newest records, the block cache, and up to four write buffers for each of the
+//! three large keyspaces, so by default 512 MiB, of which about 200 are used; 16 bytes for each erased conversation come
+//! on top.
 
 mod batch;
 mod config;
