@@ -28,7 +28,7 @@ pub(crate) struct FlacEncoder {
     totals: Totals,
     bits: BitWriter,
     channel: Vec<i32>,
-    residual: Vec<i32>,
+    residual: Vec<u32>,
 }
 
 impl FlacEncoder {
@@ -69,7 +69,10 @@ impl FlacEncoder {
         self.frame_header(length);
         for index in 0..channels {
             self.channel.clear();
-            self.channel.extend(samples.iter().skip(index).step_by(channels).map(|s| i32::from(*s)));
+            match channels {
+                1 => self.channel.extend(samples.iter().map(|sample| i32::from(*sample))),
+                _ => self.channel.extend(samples.chunks_exact(channels).map(|all| i32::from(all[index]))),
+            }
             subframe(&self.channel, &mut self.residual, &mut self.bits);
         }
         self.bits.align();
@@ -131,14 +134,14 @@ impl FlacEncoder {
 }
 
 /// Writes one channel as a constant, as residuals of the best fixed predictor, or verbatim.
-fn subframe(samples: &[i32], residual: &mut Vec<i32>, bits: &mut BitWriter) {
+fn subframe(samples: &[i32], residual: &mut Vec<u32>, bits: &mut BitWriter) {
     if samples.iter().all(|sample| *sample == samples[0]) {
         bits.put(0, 8);
         bits.put_signed(samples[0], 16);
         return;
     }
     let order = best_order(samples);
-    differences(samples, order, residual);
+    residuals(samples, order, residual);
     let partitions = partition_order(samples.len(), order);
     let start = bits.length();
     bits.put((8 | order as u32) << 1, 8);
@@ -162,30 +165,41 @@ fn subframe(samples: &[i32], residual: &mut Vec<i32>, bits: &mut BitWriter) {
     }
 }
 
-/// The fixed predictor whose residuals are smallest.
+/// The fixed predictor whose residuals are smallest. No sum overflows: a residual has at most 20 bits, and a block
+/// at most 2^12 of them. Wrapping arithmetic lets the compiler use vectors here even where overflow is checked.
 fn best_order(samples: &[i32]) -> usize {
     if samples.len() < 8 {
         return 0;
     }
-    let mut sums = [0_u64; 5];
+    let mut sums = [0_u32; 5];
     for window in samples.windows(5) {
         let [e, d, c, b, a] = [window[0], window[1], window[2], window[3], window[4]];
-        let residuals = [a, a - b, a - 2 * b + c, a - 3 * b + 3 * c - d, a - 4 * b + 6 * c - 4 * d + e];
-        for (sum, residual) in sums.iter_mut().zip(residuals) {
-            *sum += u64::from(residual.unsigned_abs());
-        }
+        let (ab, bc, cd, de) = (a.wrapping_sub(b), b.wrapping_sub(c), c.wrapping_sub(d), d.wrapping_sub(e));
+        let (abc, bcd, cde) = (ab.wrapping_sub(bc), bc.wrapping_sub(cd), cd.wrapping_sub(de));
+        let (third, fourth) =
+            (abc.wrapping_sub(bcd), abc.wrapping_sub(bcd).wrapping_sub(bcd.wrapping_sub(cde)));
+        sums[0] = sums[0].wrapping_add(a.unsigned_abs());
+        sums[1] = sums[1].wrapping_add(ab.unsigned_abs());
+        sums[2] = sums[2].wrapping_add(abc.unsigned_abs());
+        sums[3] = sums[3].wrapping_add(third.unsigned_abs());
+        sums[4] = sums[4].wrapping_add(fourth.unsigned_abs());
     }
     (0..5).min_by_key(|order| sums[*order]).unwrap_or(0)
 }
 
-fn differences(samples: &[i32], order: usize, out: &mut Vec<i32>) {
+/// What the predictor leaves, folded to unsigned.
+fn residuals(samples: &[i32], order: usize, out: &mut Vec<u32>) {
+    let first = |w: &[i32]| w[1].wrapping_sub(w[0]);
+    let second = |w: &[i32]| first(&w[1..]).wrapping_sub(first(w));
+    let third = |w: &[i32]| second(&w[1..]).wrapping_sub(second(w));
+    let fourth = |w: &[i32]| third(&w[1..]).wrapping_sub(third(w));
     out.clear();
     match order {
-        0 => out.extend_from_slice(samples),
-        1 => out.extend(samples.windows(2).map(|w| w[1] - w[0])),
-        2 => out.extend(samples.windows(3).map(|w| w[2] - 2 * w[1] + w[0])),
-        3 => out.extend(samples.windows(4).map(|w| w[3] - 3 * w[2] + 3 * w[1] - w[0])),
-        _ => out.extend(samples.windows(5).map(|w| w[4] - 4 * w[3] + 6 * w[2] - 4 * w[1] + w[0])),
+        0 => out.extend(samples.iter().map(|sample| fold(*sample))),
+        1 => out.extend(samples.windows(2).map(|w| fold(first(w)))),
+        2 => out.extend(samples.windows(3).map(|w| fold(second(w)))),
+        3 => out.extend(samples.windows(4).map(|w| fold(third(w)))),
+        _ => out.extend(samples.windows(5).map(|w| fold(fourth(w)))),
     }
 }
 
@@ -194,16 +208,22 @@ fn partition_order(length: usize, order: usize) -> u32 {
     (0..=4).rev().find(|p| length.is_multiple_of(1 << p) && length >> p > order).unwrap_or(0)
 }
 
-/// One partition: its parameter and its residuals, folded to unsigned.
-fn rice(residual: &[i32], bits: &mut BitWriter) {
-    let sum: u64 = residual.iter().map(|value| u64::from(fold(*value))).sum();
+/// One partition: its parameter and its residuals.
+fn rice(residual: &[u32], bits: &mut BitWriter) {
+    let sum: u64 = residual.iter().map(|value| u64::from(*value)).sum();
     let mean = sum / (residual.len() as u64).max(1);
     let parameter = mean.checked_ilog2().unwrap_or(0).min(RICE_MAX);
     bits.put(parameter, 4);
+    let (stop, low) = (1 << parameter, (1 << parameter) - 1);
     for value in residual {
-        let folded = fold(*value);
-        bits.put_zeros(folded >> parameter);
-        bits.put(1 << parameter | folded & ((1 << parameter) - 1), parameter + 1);
+        let zeros = value >> parameter;
+        let rest = stop | value & low;
+        if zeros <= 31 - parameter {
+            bits.put(rest, zeros + parameter + 1);
+        } else {
+            bits.put_zeros(zeros);
+            bits.put(rest, parameter + 1);
+        }
     }
 }
 

@@ -300,10 +300,9 @@ impl Merge<'_> {
     }
 }
 
-/// Milliseconds of that many samples per channel, rounded.
+/// Milliseconds of that many samples per channel, rounded up as a split's are.
 fn ms(samples: u64, shape: Shape) -> u64 {
-    let rate = u64::from(shape.sample_rate);
-    (samples * 1_000 + rate / 2) / rate
+    (samples * 1_000).div_ceil(u64::from(shape.sample_rate))
 }
 
 fn unexpected(kind: Kind) -> AudioError {

@@ -178,6 +178,7 @@ impl Drop for OpusDecoder {
 /// Encodes speech at 48 kHz in packets of 20 ms.
 pub(crate) struct OpusEncoder {
     state: NonNull<sys::OpusEncoder>,
+    channels: usize,
     packet: Vec<u8>,
 }
 
@@ -201,7 +202,7 @@ impl OpusEncoder {
             )
         };
         let state = NonNull::new(state).filter(|_| error == sys::OPUS_OK)?;
-        let encoder = Self { state, packet: vec![0; Self::PACKET_BYTES] };
+        let encoder = Self { state, channels: usize::from(channels), packet: vec![0; Self::PACKET_BYTES] };
         for (request, value) in [
             (sys::OPUS_SET_BITRATE_REQUEST, i32::try_from(bits_per_second).ok()?),
             (sys::OPUS_SET_COMPLEXITY_REQUEST, i32::from(complexity)),
@@ -227,8 +228,8 @@ impl OpusEncoder {
 
     /// Encodes [`Self::FRAME`] samples per channel, interleaved.
     pub(crate) fn encode(&mut self, samples: &[i16]) -> Option<&[u8]> {
-        // SAFETY: `samples` holds FRAME samples for each channel, as the caller's contract says and the
-        // assertion of its length in the caller checks; the packet buffer's size is passed along.
+        assert_eq!(samples.len(), Self::FRAME * self.channels, "a packet of the wrong length");
+        // SAFETY: `samples` holds FRAME samples for each channel, and the packet buffer's size is passed along.
         let length = unsafe {
             sys::opus_encode(
                 self.state.as_ptr(),

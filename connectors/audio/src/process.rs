@@ -40,6 +40,8 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            // An interrupt from the terminal is for the parent, which ends its children in order.
+            .process_group(0)
             .spawn()
             .map_err(AudioError::io("starting the decoder"))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

@@ -6,7 +6,7 @@ use rubato::{Fft, FixedSync, Indexing, Resampler};
 
 use crate::error::AudioError;
 
-/// Frames that one step of the resampler takes, about.
+/// Frames that one step of the resampler takes, at least.
 const STEP: usize = 1_024;
 
 /// Converts a stream of blocks whose rate may change between them.
@@ -75,10 +75,14 @@ impl Converter {
 
 impl Inner {
     fn new(from: u32, to: u32, channels: usize) -> Result<Self, AudioError> {
+        // A power of two times the shortest step keeps large primes out of the transform's size, which would make
+        // it slow.
+        let shortest = from as usize / greatest_divisor(from, to) as usize;
+        let step = shortest * STEP.div_ceil(shortest).next_power_of_two();
         let resampler = Fft::new_custom(
             from as usize,
             to as usize,
-            STEP,
+            step,
             1,
             channels,
             rubato::WindowFunction::BlackmanHarris2,
@@ -115,10 +119,19 @@ impl Inner {
     }
 }
 
-/// Rounds to 16 bits; the cast saturates.
+/// Rounds to 16 bits, halves away from zero; the cast saturates. The rounding functions of the standard library are
+/// calls where the processor's baseline has no instruction for them.
 #[expect(clippy::cast_possible_truncation)]
 fn to_i16(sample: f32) -> i16 {
-    (sample * 32_768.0).round_ties_even() as i16
+    let scaled = sample * 32_768.0;
+    (scaled + 0.5_f32.copysign(scaled)) as i16
+}
+
+fn greatest_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 fn defect(detail: &str) -> AudioError {

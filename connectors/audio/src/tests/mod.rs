@@ -26,7 +26,15 @@ fn child() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).unwrap();
         let name = profile.file_name().unwrap().to_str().unwrap();
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "hansard-audio", "--bin", "hansard-audio-child"])
+            .args([
+                "build",
+                "--quiet",
+                "--offline",
+                "--package",
+                "hansard-audio",
+                "--bin",
+                "hansard-audio-child",
+            ])
             .args(["--profile", if name == "debug" { "dev" } else { name }, "--target-dir"])
             .arg(profile.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
