@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Facts through the aggregator on the embedded engine: conversations of 20 and of 5,000 chunks, side by side.
+    /// Facts through the aggregator on the embedded engine: conversations of 20 and of 4,999 chunks, side by side.
     Aggregate {
         /// Facts of each run, about.
         #[arg(long, default_value_t = 1_000_000)]
