@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::dead_letters::DeadLetters;
-use hansard_runtime::ports::facts::Facts;
+use hansard_runtime::ports::facts::{Erasures, Facts};
 use hansard_runtime::ports::journal::Journal;
 use hansard_runtime::ports::log::Log;
 use hansard_runtime::ports::windows::Windows;
@@ -15,6 +15,7 @@ use hansard_schemas::Topic;
 
 use crate::config::Config;
 use crate::dead_letters::LocalDeadLetters;
+use crate::erasures::LocalErasures;
 use crate::error::OpenError;
 use crate::facts::LocalFacts;
 use crate::journal::LocalJournal;
@@ -80,6 +81,12 @@ impl Engine {
     #[must_use]
     pub fn facts(&self) -> Arc<dyn Facts> {
         Arc::clone(&self.facts)
+    }
+
+    /// The markers of erasures.
+    #[must_use]
+    pub fn erasures(&self) -> Arc<dyn Erasures> {
+        Arc::new(LocalErasures(self.handle.clone()))
     }
 
     /// The journal of effects.

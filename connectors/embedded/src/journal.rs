@@ -8,6 +8,7 @@ use hansard_core::id::{Generation, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::journal::{Journal, JournalKey, Step, Submission, SubmissionId};
+use hansard_schemas::Stage;
 
 use crate::error::StoreError;
 use crate::facts::remove_all;
@@ -111,6 +112,46 @@ impl Journal for LocalJournal {
             })
         });
         Ok(read.await?)
+    }
+
+    async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError> {
+        let prefix = Key::new().name(conversation).name(stage.as_str()).build();
+        let conversation = conversation.to_owned();
+        let read = self.0.read(move |shared| {
+            let mut results = Vec::new();
+            shared.disk.with(|store| {
+                if shared.is_erased(store, Fence::Journal, conversation.as_bytes())? {
+                    return Ok(());
+                }
+                for guard in store.space(Space::Journal).prefix(prefix) {
+                    let (key, value) = guard.into_inner()?;
+                    let (key, _, place) = names(&key).ok_or_else(corrupt)?;
+                    if place == RESULT {
+                        results.push((key, Bytes::copy_from_slice(&value)));
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(results)
+        });
+        Ok(read.await?)
+    }
+
+    async fn forget(&self, key: &JournalKey, job: &str) -> Result<(), PortError> {
+        let (prefix, job) = (keys::effect(key), job.to_owned());
+        let found = self.0.read(move |shared| {
+            shared.disk.with(|store| {
+                let mut removes = Vec::new();
+                for guard in store.space(Space::Jobs).prefix(prefix) {
+                    let (key, value) = guard.into_inner()?;
+                    if matches!(decode(JOB, &value), Some(Step::Job { id, .. }) if id == job) {
+                        removes.push(Op::remove(Space::Jobs, key));
+                    }
+                }
+                Ok(removes)
+            })
+        });
+        Ok(self.0.write(found.await?, Urgency::Freeing).await?)
     }
 
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {

@@ -11,6 +11,7 @@ mod batch;
 mod config;
 mod dead_letters;
 mod engine;
+mod erasures;
 mod error;
 mod facts;
 mod group;

@@ -237,6 +237,16 @@ impl Log for LocalLog {
         Ok(ends.into_iter().map(|range| Offset(range.start)..Offset(range.end)).collect())
     }
 
+    async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        let shared = &self.0.shared;
+        let slots: Vec<Slot> = of.iter().map(|of| slot(&shared.topics, *of)).collect::<Result<_, _>>()?;
+        let groups = shared.groups();
+        let begin = |slot| Offset(shared.partitions.extent(slot).begin);
+        let committed =
+            |slot| groups.position(group, slot).map_or_else(|| begin(slot), |(offset, _)| *offset);
+        Ok(slots.into_iter().map(committed).collect())
+    }
+
     async fn join(&self, group: Group) -> Result<Box<dyn Member>, LogError> {
         let shared = &self.0.shared;
         if shared.partitions.is_closed() {

@@ -44,16 +44,49 @@ impl Watermarks {
         self.ask(of, KafkaOffset::End)
     }
 
+    /// What a group has committed, asked for as one of its own would, but without joining it; where it has committed
+    /// nothing, where the partition begins. Blocks; one request, on a connection of its own, since it is rarely asked.
+    pub(crate) fn committed(
+        &self,
+        config: &KafkaConfig,
+        group: &str,
+        of: &[TopicPartition],
+    ) -> Result<Vec<Offset>, LogError> {
+        let begin = self.beginnings(of)?;
+        if of.is_empty() {
+            return Ok(begin);
+        }
+        let names = self.names(of);
+        let client: BaseConsumer<Reporting> =
+            config.member(group).create_with_context(Reporting).map_err(|error| unavailable(&error))?;
+        let asked = names.list(of.iter().map(|at| (*at, KafkaOffset::Invalid)));
+        let answer = client.committed_offsets(asked, self.timeout).map_err(|error| unavailable(&error))?;
+        let mut found = HashMap::new();
+        for line in answer.elements() {
+            let Some(at) = names.place(&line) else { continue };
+            line.error().map_err(|error| partition_error(at, &error))?;
+            if let KafkaOffset::Offset(offset) = line.offset() {
+                found.insert(at, Offset(offset));
+            }
+        }
+        let committed = of.iter().zip(begin);
+        Ok(committed.map(|(at, begin)| found.get(at).copied().unwrap_or(begin)).collect())
+    }
+
+    fn names(&self, of: &[TopicPartition]) -> Names {
+        let mut topics: Vec<Topic> = of.iter().map(|at| at.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        Names::new(&self.prefix, &topics)
+    }
+
     fn ask(&self, of: &[TopicPartition], which: KafkaOffset) -> Result<Vec<Offset>, LogError> {
         if of.is_empty() {
             return Ok(Vec::new());
         }
         // Serves the client's own events, which nobody else polls for.
         drop(self.client.poll(Duration::ZERO));
-        let mut topics: Vec<Topic> = of.iter().map(|at| at.topic).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        let names = Names::new(&self.prefix, &topics);
+        let names = self.names(of);
         let until = Instant::now() + self.timeout;
         loop {
             match self.ask_once(&names, of, which) {

@@ -81,6 +81,12 @@ impl Log for KafkaLog {
         .await
     }
 
+    async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        let (config, watermarks) = (self.config.clone(), self.watermarks.clone());
+        let (group, of) = (group.to_owned(), of.to_vec());
+        blocking(move || watermarks.committed(&config, &group, &of)).await
+    }
+
     async fn join(&self, group: Group) -> Result<Box<dyn Member>, LogError> {
         let (config, watermarks) = (self.config.clone(), self.watermarks.clone());
         let member = blocking(move || member::join(&config, &watermarks, &group)).await?;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
-use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::ports::objects::{ObjectName, PartUploads};
 
 use crate::client::{S3Objects, bare, shown, timestamp};
 use crate::errors::{SERVICE, port_error};
@@ -173,13 +174,11 @@ impl S3Objects {
             .map_err(|error| port_error(&error, || shown(name)))?;
         Ok(bare(answer.e_tag()))
     }
+}
 
-    /// Aborts the multipart uploads below `prefix` that were begun before `before`; gives their keys. With `dry_run` it
-    /// only looks.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Refused`.
-    pub async fn abort_stale_multipart(
+#[async_trait]
+impl PartUploads for S3Objects {
+    async fn abort_stale(
         &self,
         bucket: &str,
         prefix: &str,

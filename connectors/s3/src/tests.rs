@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
-use hansard_runtime::ports::objects::{ObjectName, Objects};
+use hansard_runtime::ports::objects::{ObjectName, Objects, PartUploads as _};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -159,7 +159,7 @@ async fn a_stream_that_fails_leaves_nothing() {
             None => assert!(error.to_string().contains("the source broke"), "{error}"),
         }
         assert!(objects.list(BUCKET, "", None, 10).await.expect("lists").is_empty());
-        let open = objects.abort_stale_multipart(BUCKET, "", Timestamp::MAX, true).await.expect("lists");
+        let open = objects.abort_stale(BUCKET, "", Timestamp::MAX, true).await.expect("lists");
         assert_eq!(open, Vec::<String>::new());
     }
 }
@@ -275,12 +275,11 @@ async fn parts_are_joined_once_and_stale_ones_aborted() {
     assert!(matches!(again, PortError::NotFound { .. }), "{again}");
 
     objects.presign_multipart(&name("uploads/stale"), "audio/wav", 10, 10, MINUTE).await.expect("begins");
-    let early = objects.abort_stale_multipart(BUCKET, "uploads/", Timestamp(0), false).await.expect("looks");
+    let early = objects.abort_stale(BUCKET, "uploads/", Timestamp(0), false).await.expect("looks");
     assert_eq!(early, Vec::<String>::new());
-    let late =
-        objects.abort_stale_multipart(BUCKET, "uploads/", Timestamp::MAX, false).await.expect("aborts");
+    let late = objects.abort_stale(BUCKET, "uploads/", Timestamp::MAX, false).await.expect("aborts");
     assert_eq!(late, ["uploads/stale"]);
-    let none = objects.abort_stale_multipart(BUCKET, "uploads/", Timestamp::MAX, false).await.expect("looks");
+    let none = objects.abort_stale(BUCKET, "uploads/", Timestamp::MAX, false).await.expect("looks");
     assert_eq!(none, Vec::<String>::new());
 }
 

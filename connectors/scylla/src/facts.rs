@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::id::{Digest, Offset, Timestamp};
 use hansard_runtime::ports::PortError;
-use hansard_runtime::ports::facts::{Erasure, Facts, Row, RowKey, TextKey};
+use hansard_runtime::ports::facts::{Erasure, Erasures, Facts, Row, RowKey, TextKey};
 use hansard_schemas::{Record, Transcript};
 use scylla::statement::prepared::PreparedStatement;
 
@@ -38,6 +38,8 @@ pub(crate) struct Statements {
     delete_texts: PreparedStatement,
     mark: PreparedStatement,
     marker: PreparedStatement,
+    first_markers: PreparedStatement,
+    further_markers: PreparedStatement,
 }
 
 fn insert(table: &str, columns: &[&str]) -> String {
@@ -74,6 +76,10 @@ impl Statements {
         let page = |filter: &str| {
             format!("SELECT DISTINCT conversation, token(conversation) FROM {{}}.facts {filter} LIMIT ?")
         };
+        let markers = |filter: &str| {
+            let columns = "conversation, token(conversation), erased_at, reason";
+            format!("SELECT {columns} FROM {{}}.erasures {filter} LIMIT ?")
+        };
         let texts_filter = "conversation = ? AND chunk = ? AND segment IN ?";
         Ok(Self {
             insert: inserts,
@@ -87,6 +93,8 @@ impl Statements {
             delete: cql.prepare(&erase("facts")).await?,
             delete_texts: cql.prepare(&erase("texts")).await?,
             mark: cql.prepare(&insert("erasures", &["conversation", "erased_at", "reason"])).await?,
+            first_markers: cql.prepare(&markers("")).await?,
+            further_markers: cql.prepare(&markers("WHERE token(conversation) >= ?")).await?,
             marker: cql.prepare("SELECT erased_at, reason FROM {}.erasures WHERE conversation = ?").await?,
         })
     }
@@ -207,29 +215,9 @@ impl Facts for ScyllaStore {
         cursor: Option<Bytes>,
         limit: usize,
     ) -> Result<(Vec<String>, Option<Bytes>), PortError> {
-        // The order is that of the partitions' tokens; two of one token are told apart by their ids.
-        let after = cursor.as_ref().map(Cursor::parse).transpose()?;
-        let wanted = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
-        let rows = match &after {
-            None => self.cql.select(&self.facts.first, vec![Value::Int(wanted)]).await?,
-            Some(after) => {
-                let values = vec![Value::BigInt(after.token), Value::Int(wanted.saturating_add(1))];
-                self.cql.select(&self.facts.further, values).await?
-            }
-        };
-        let names = ["conversation".to_owned(), "token".to_owned()];
+        let statements = [&self.facts.first, &self.facts.further];
         let wrong = unreadable("facts");
-        let mut page = Vec::new();
-        for values in rows {
-            let mut columns = Columns::new(&names, values);
-            let conversation = columns.take("conversation").map_err(&wrong)?;
-            page.push(Cursor { token: columns.take("token").map_err(&wrong)?, conversation });
-        }
-        page.retain(|row| after.as_ref().is_none_or(|after| row > after));
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let next = page.last().filter(|_| more).map(Cursor::bytes);
-        Ok((page.into_iter().map(|row| row.conversation).collect(), next))
+        self.page(statements, cursor, limit, |columns| columns.take("conversation").map_err(&wrong)).await
     }
 
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError> {
@@ -250,6 +238,61 @@ impl Facts for ScyllaStore {
             Ok(Erasure { time, reason: columns.take("reason").map_err(&wrong)? })
         })
         .transpose()
+    }
+}
+
+#[async_trait]
+impl Erasures for ScyllaStore {
+    async fn erasures(
+        &self,
+        cursor: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<(String, Erasure)>, Option<Bytes>), PortError> {
+        let statements = [&self.facts.first_markers, &self.facts.further_markers];
+        let wrong = unreadable("erasures");
+        let read = |columns: &mut Columns<'_>| {
+            let time = Timestamp(columns.take("erased_at").map_err(&wrong)?);
+            let erasure = Erasure { time, reason: columns.take("reason").map_err(&wrong)? };
+            Ok((columns.take("conversation").map_err(&wrong)?, erasure))
+        };
+        self.page(statements, cursor, limit, read).await
+    }
+}
+
+impl ScyllaStore {
+    /// A page of conversations, by the statement for the first page or that for further ones. The order is that of the
+    /// partitions' tokens; two of one token are told apart by their ids.
+    async fn page<T>(
+        &self,
+        [first, further]: [&PreparedStatement; 2],
+        cursor: Option<Bytes>,
+        limit: usize,
+        read: impl Fn(&mut Columns<'_>) -> Result<T, PortError>,
+    ) -> Result<(Vec<T>, Option<Bytes>), PortError> {
+        let after = cursor.as_ref().map(Cursor::parse).transpose()?;
+        let wanted = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
+        let rows = match &after {
+            None => self.cql.select(first, vec![Value::Int(wanted)]).await?,
+            Some(after) => {
+                let values = vec![Value::BigInt(after.token), Value::Int(wanted.saturating_add(1))];
+                self.cql.select(further, values).await?
+            }
+        };
+        let names = ["conversation", "token", "erased_at", "reason"].map(str::to_owned);
+        let wrong = unreadable("page of conversations");
+        let mut page = Vec::new();
+        for values in rows {
+            let mut columns = Columns::new(&names, values.clone());
+            let conversation = columns.take("conversation").map_err(&wrong)?;
+            let place = Cursor { token: columns.take("token").map_err(&wrong)?, conversation };
+            if after.as_ref().is_none_or(|after| place > *after) {
+                page.push((place, read(&mut Columns::new(&names, values))?));
+            }
+        }
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|(place, _)| place.bytes());
+        Ok((page.into_iter().map(|(_, row)| row).collect(), next))
     }
 }
 

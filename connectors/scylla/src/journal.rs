@@ -5,6 +5,7 @@ use bytes::Bytes;
 use hansard_core::id::{Digest, Generation, Timestamp};
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::journal::{Journal, JournalKey, Step, Submission, SubmissionId};
+use hansard_schemas::Stage;
 use scylla::statement::prepared::PreparedStatement;
 
 use crate::ScyllaStore;
@@ -21,6 +22,9 @@ pub(crate) struct Statements {
     insert_job: PreparedStatement,
     select: PreparedStatement,
     select_jobs: PreparedStatement,
+    select_results: PreparedStatement,
+    find_job: PreparedStatement,
+    delete_job: PreparedStatement,
     delete: PreparedStatement,
 }
 
@@ -43,6 +47,12 @@ impl Statements {
             COLUMNS.join(", ")
         );
         let select_jobs = "SELECT stage, input, generation, job FROM {}.jobs WHERE conversation = ?";
+        let select_results =
+            "SELECT input, generation, result FROM {}.journal WHERE conversation = ? AND stage = ?";
+        let of_key = "conversation = ? AND stage = ? AND input = ? AND generation = ?";
+        let find_job = format!("SELECT submission, job FROM {{}}.jobs WHERE {of_key}");
+        let delete_job =
+            format!("DELETE FROM {{}}.jobs USING TIMESTAMP {DELETED} WHERE {of_key} AND submission = ?");
         let delete = format!("DELETE FROM {{}}.journal USING TIMESTAMP {DELETED} WHERE conversation = ?");
         Ok(Self {
             started: insert("journal", "started_at, until_at").await?,
@@ -52,6 +62,9 @@ impl Statements {
             insert_job: insert("jobs", "job").await?,
             select: cql.prepare(&select).await?,
             select_jobs: cql.prepare(select_jobs).await?,
+            select_results: cql.prepare(select_results).await?,
+            find_job: cql.prepare(&find_job).await?,
+            delete_job: cql.prepare(&delete_job).await?,
             delete: cql.prepare(&delete).await?,
         })
     }
@@ -102,23 +115,61 @@ impl Journal for ScyllaStore {
             .map(|row| {
                 let mut columns = Columns::new(&names, row);
                 let stage: String = columns.take("stage").map_err(&wrong)?;
-                let input: Vec<u8> = columns.take("input").map_err(&wrong)?;
-                let input =
-                    <[u8; 32]>::try_from(input).map_err(|_| corrupt("jobs", &"input is no digest"))?;
-                let key = JournalKey {
-                    conversation: conversation.to_owned(),
-                    stage: stage.parse().map_err(|error| corrupt("jobs", &error))?,
-                    input: Digest(input),
-                    generation: Generation(columns.take("generation").map_err(&wrong)?),
-                };
+                let stage = stage.parse().map_err(|error| corrupt("jobs", &error))?;
+                let key = effect(&mut columns, "jobs", conversation, stage)?;
                 Ok((key, columns.take("job").map_err(&wrong)?))
             })
             .collect()
     }
 
+    async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError> {
+        let names = ["input", "generation", "result"].map(str::to_owned);
+        let values = vec![Value::Text(conversation), Value::Text(stage.as_str())];
+        let mut results = Vec::new();
+        for row in self.cql.select(&self.journal.select_results, values).await? {
+            let mut columns = Columns::new(&names, row);
+            let key = effect(&mut columns, "journal", conversation, stage)?;
+            let result: Option<Vec<u8>> = columns.take("result").map_err(unreadable("journal"))?;
+            results.extend(result.map(|result| (key, Bytes::from(result))));
+        }
+        Ok(results)
+    }
+
+    async fn forget(&self, at: &JournalKey, job: &str) -> Result<(), PortError> {
+        let wrong = unreadable("jobs");
+        let names = ["submission", "job"].map(str::to_owned);
+        for row in self.cql.select(&self.journal.find_job, key(at)).await? {
+            let mut columns = Columns::new(&names, row);
+            let submission: Vec<u8> = columns.take("submission").map_err(&wrong)?;
+            if columns.take::<String>("job").map_err(&wrong)? == job {
+                let values = [key(at), vec![Value::Blob(&submission)]].concat();
+                self.cql.write(&self.journal.delete_job, values).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {
         self.cql.write(&self.journal.delete, vec![Value::Text(conversation)]).await
     }
+}
+
+/// The effect in a row that has its input and generation.
+fn effect(
+    columns: &mut Columns<'_>,
+    table: &str,
+    conversation: &str,
+    stage: Stage,
+) -> Result<JournalKey, PortError> {
+    let wrong = unreadable(table);
+    let input: Vec<u8> = columns.take("input").map_err(&wrong)?;
+    let input = <[u8; 32]>::try_from(input).map_err(|_| corrupt(table, &"input is no digest"))?;
+    Ok(JournalKey {
+        conversation: conversation.to_owned(),
+        stage,
+        input: Digest(input),
+        generation: Generation(columns.take("generation").map_err(&wrong)?),
+    })
 }
 
 fn submission(mut columns: Columns<'_>) -> Result<Submission, PortError> {

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::journal::{Journal, JournalKey, Step, Submission, SubmissionId};
+use hansard_schemas::Stage;
 
 /// A journal whose calls from before this process are over.
 pub(crate) struct OneOwner {
@@ -46,6 +48,14 @@ impl Journal for OneOwner {
         self.inner.jobs(conversation).await
     }
 
+    async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError> {
+        self.inner.results(conversation, stage).await
+    }
+
+    async fn forget(&self, key: &JournalKey, job: &str) -> Result<(), PortError> {
+        self.inner.forget(key, job).await
+    }
+
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {
         self.inner.erase(conversation).await
     }
@@ -55,7 +65,6 @@ impl Journal for OneOwner {
 mod tests {
     use hansard_core::id::{Digest, Generation};
     use hansard_embedded::{Config, Engine};
-    use hansard_schemas::Stage;
 
     use super::*;
 

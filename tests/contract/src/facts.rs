@@ -25,7 +25,7 @@ fn transcript(conversation: &str, chunk: &str, segment: i32, text: &str) -> Tran
         split_digest: digest(2).to_string(),
         provider: "test".to_owned(),
         text: text.to_owned(),
-        words: vec![Word { text: text.to_owned(), end_ms: 900, ..Default::default() }],
+        words: [Word { text: text.to_owned(), end_ms: 900, ..Default::default() }].into_iter().collect(),
         redactions: vec![Redaction { kind: "email".to_owned(), start: 0, end: 1 }],
         segment,
         ..Default::default()
@@ -279,6 +279,37 @@ pub async fn paging_meets_every_conversation_once(h: &impl Harness) {
         assert_eq!(met.len(), once.len(), "each once, with a limit of {limit}");
         let expected: BTreeSet<_> = mine.iter().filter(|id| *id != erased).cloned().collect();
         assert_eq!(once, expected, "with a limit of {limit}");
+    }
+}
+
+/// Going from page to page meets the marker of every erased conversation once, with its time and reason, whether or not
+/// it ever had a row; and no other conversation.
+pub async fn every_marker_is_met_once(h: &impl Harness) {
+    let (facts, markers) = (h.facts(), h.erasures());
+    let mine: BTreeSet<String> = (0..25).map(|_| conversation("marked")).collect();
+    for (id, number) in mine.iter().zip(0..) {
+        if number % 2 == 0 {
+            facts.write(&[row(1, upload(id, "chunk-1"))]).await.expect("written");
+        }
+        facts.erase(id, marker(&format!("reason {number}"))).await.expect("erased");
+    }
+    facts.write(&[row(1, upload(&conversation("unmarked"), "chunk-1"))]).await.expect("written");
+    for limit in [1, 7, 1_000] {
+        let (mut met, mut cursor) = (Vec::new(), None);
+        loop {
+            let (page, next) = markers.erasures(cursor, limit).await.expect("a page");
+            assert!(page.len() <= limit, "{} markers for a limit of {limit}", page.len());
+            assert!(page.iter().all(|(id, _)| !id.starts_with("unmarked")), "{page:?}");
+            met.extend(page.into_iter().filter(|(id, _)| mine.contains(id)));
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        met.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let expected =
+            mine.iter().zip(0..).map(|(id, number)| (id.clone(), marker(&format!("reason {number}"))));
+        assert_eq!(met, expected.collect::<Vec<_>>(), "with a limit of {limit}");
     }
 }
 

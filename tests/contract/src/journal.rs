@@ -200,6 +200,42 @@ pub async fn large_results_are_exact(h: &impl Harness) {
     assert_submissions(&*journal, &key, &[(id(1), &[large])]).await;
 }
 
+/// A conversation's results of one stage are found without their keys; those of others, and an erased one's, are not.
+pub async fn results_are_those_of_a_stage(h: &impl Harness) {
+    let (journal, name) = (h.journal(), conversation("results"));
+    let split = |input| JournalKey { stage: Stage::Split, input: digest(input), ..key(&name) };
+    write(&*journal, &split(1), id(1), &[started(), ended(Class::Transient)]).await;
+    write(&*journal, &split(1), id(2), &[started(), result("one")]).await;
+    write(&*journal, &split(2), id(3), &[result("two")]).await;
+    write(&*journal, &key(&name), id(4), &[started(), result("of another stage")]).await;
+    let other = JournalKey { conversation: format!("{name}a"), ..split(1) };
+    write(&*journal, &other, id(5), &[result("of another conversation")]).await;
+    let mut results = journal.results(&name, Stage::Split).await.expect("results");
+    results.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let expected = [(split(1), Bytes::from_static(b"one")), (split(2), Bytes::from_static(b"two"))];
+    assert_eq!(results, expected);
+    assert_eq!(journal.results(&name, Stage::Merge).await.expect("results"), []);
+    journal.erase(&name).await.expect("erased");
+    assert_eq!(journal.results(&name, Stage::Split).await.expect("results"), []);
+    assert_eq!(journal.results(&other.conversation, Stage::Split).await.expect("results").len(), 1);
+}
+
+/// A job id that was dropped is shown no more, also after opening again; the others are.
+pub async fn forgotten_jobs_are_gone(h: &impl Harness) {
+    let (journal, name) = (h.journal(), conversation("forgotten"));
+    let (first, second) = (key(&name), JournalKey { input: digest(2), ..key(&name) });
+    write(&*journal, &first, id(1), &[started(), job("job-1")]).await;
+    write(&*journal, &first, id(2), &[started(), job("job-2")]).await;
+    write(&*journal, &second, id(3), &[job("job-1")]).await;
+    journal.erase(&name).await.expect("erased");
+    for _ in 0..2 {
+        h.journal().forget(&first, "job-1").await.expect("forgotten");
+        h.journal().forget(&first, "job-9").await.expect("nothing to forget");
+        assert_jobs(&*h.journal(), &name, &[(first.clone(), "job-2"), (second.clone(), "job-1")]).await;
+        h.reopen().await;
+    }
+}
+
 /// Steps and jobs are there after closing and opening again.
 pub async fn steps_outlast_the_process(h: &impl Harness) {
     let key = key(&conversation("lasting"));

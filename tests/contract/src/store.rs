@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use hansard_core::id::{Digest, Offset, Partition};
 use hansard_runtime::ports::dead_letters::DeadLetters;
-use hansard_runtime::ports::facts::Facts;
+use hansard_runtime::ports::facts::{Erasures, Facts};
 use hansard_runtime::ports::journal::Journal;
 use hansard_runtime::ports::log::TopicPartition;
 use hansard_runtime::ports::windows::Windows;
@@ -18,6 +18,8 @@ use hansard_schemas::Topic;
 pub trait Harness: Send + Sync {
     /// The facts port.
     fn facts(&self) -> Arc<dyn Facts>;
+    /// The markers of erasures.
+    fn erasures(&self) -> Arc<dyn Erasures>;
     /// The journal port.
     fn journal(&self) -> Arc<dyn Journal>;
     /// The index of open windows.
@@ -36,12 +38,12 @@ macro_rules! store_contract {
             every_kind_reads_back, repeated_rows_change_nothing, the_order_of_rows_is_no_matter, a_write_is_read_at_once,
             conversations_stay_apart, texts_come_in_the_order_of_their_keys, a_missing_text_is_none,
             erasure_deletes_for_good, erasure_before_the_first_row, large_conversations_are_exact,
-            paging_meets_every_conversation_once, writers_at_once, rows_outlast_the_process, no_fact_is_refused
+            paging_meets_every_conversation_once, every_marker_is_met_once, writers_at_once, rows_outlast_the_process, no_fact_is_refused
         );
         $crate::store_contract!($harness: journal:
             steps_come_in_order, submissions_stay_apart, repeated_steps_change_nothing, gaps_are_shown,
             jobs_outlive_erasure, late_steps_stay_dead, takers_at_once, large_results_are_exact,
-            steps_outlast_the_process
+            results_are_those_of_a_stage, forgotten_jobs_are_gone, steps_outlast_the_process
         );
         $crate::store_contract!($harness: windows:
             entries_are_listed_by_partition_and_day, repeating_changes_nothing, revisions_are_separate,

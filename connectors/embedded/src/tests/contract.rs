@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hansard_contract::{log, store};
 use hansard_runtime::ports::dead_letters::DeadLetters;
-use hansard_runtime::ports::facts::Facts;
+use hansard_runtime::ports::facts::{Erasures, Facts};
 use hansard_runtime::ports::journal::Journal;
 use hansard_runtime::ports::log::{Log, TopicPartition};
 use hansard_runtime::ports::windows::Windows;
@@ -37,6 +37,10 @@ impl Harness {
 impl store::Harness for Harness {
     fn facts(&self) -> Arc<dyn Facts> {
         self.port(Engine::facts)
+    }
+
+    fn erasures(&self) -> Arc<dyn Erasures> {
+        self.port(Engine::erasures)
     }
 
     fn journal(&self) -> Arc<dyn Journal> {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use hansard_contract::store::Harness;
 use hansard_runtime::ports::dead_letters::DeadLetters;
-use hansard_runtime::ports::facts::Facts;
+use hansard_runtime::ports::facts::{Erasures, Facts};
 use hansard_runtime::ports::journal::Journal;
 use hansard_runtime::ports::windows::Windows;
 use tokio::sync::OnceCell;
@@ -56,6 +56,10 @@ impl Store {
 #[async_trait]
 impl Harness for Store {
     fn facts(&self) -> Arc<dyn Facts> {
+        self.open()
+    }
+
+    fn erasures(&self) -> Arc<dyn Erasures> {
         self.open()
     }
 

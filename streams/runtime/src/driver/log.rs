@@ -76,6 +76,15 @@ impl Log for SimLog {
         Ok(ends.await?)
     }
 
+    async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        let committed = self.0.on("log.committed", |state| {
+            let offsets = state.broker.groups.get(group).map(|group| &group.offsets);
+            let offset = |of| offsets.and_then(|offsets| offsets.get(of)).map_or(Offset(0), |(at, _)| *at);
+            of.iter().map(offset).collect::<Vec<Offset>>()
+        });
+        Ok(committed.await?)
+    }
+
     async fn join(&self, group: Group) -> Result<Box<dyn Member>, LogError> {
         let process = &self.0;
         process.on("log.join", |_| ()).await?;

@@ -12,14 +12,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::process::Process;
 use super::world::World;
 use crate::ports::PortError;
-use crate::ports::objects::{ObjectHead, ObjectName, Objects};
+use crate::ports::objects::{ObjectHead, ObjectName, Objects, PartUploads};
 
 /// The object store as one process has it.
 pub(super) struct SimObjects(pub(super) Process);
 
-/// What is kept.
+/// What is kept: objects, and multipart uploads under way with their beginning.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(BTreeMap<ObjectName, (Bytes, Timestamp)>);
+pub(super) struct Shelf(BTreeMap<ObjectName, (Bytes, Timestamp)>, BTreeMap<ObjectName, Timestamp>);
 
 fn head_of(body: &Bytes, modified: Timestamp) -> ObjectHead {
     let sha256 = Digest(Sha256::digest(body).into()).to_string();
@@ -111,7 +111,44 @@ impl Objects for SimObjects {
     }
 }
 
+#[async_trait]
+impl PartUploads for SimObjects {
+    async fn abort_stale(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        before: Timestamp,
+        dry_run: bool,
+    ) -> Result<Vec<String>, PortError> {
+        let abort = self.0.on("objects.abort", |state| {
+            let stale = |(name, begun): &(&ObjectName, &Timestamp)| {
+                name.bucket == bucket && name.key.starts_with(prefix) && **begun < before
+            };
+            let found: Vec<ObjectName> =
+                state.shelf.1.iter().filter(stale).map(|(name, _)| name.clone()).collect();
+            if !dry_run {
+                state.shelf.1.retain(|name, _| !found.contains(name));
+            }
+            found.into_iter().map(|name| name.key).collect()
+        });
+        Ok(abort.await?)
+    }
+}
+
 impl World {
+    /// Begins a multipart upload as a producer outside would, which nobody joins.
+    pub fn begin_parts(&self, name: &ObjectName) {
+        let mut state = self.state();
+        let now = state.now;
+        state.shelf.1.insert(name.clone(), now);
+    }
+
+    /// The keys of the multipart uploads under way.
+    #[must_use]
+    pub fn part_uploads(&self) -> Vec<String> {
+        self.state().shelf.1.keys().map(|name| name.key.clone()).collect()
+    }
+
     /// Puts an object as a producer outside would.
     pub fn put_object(&self, name: &ObjectName, body: Bytes) -> ObjectHead {
         let mut state = self.state();

@@ -13,6 +13,8 @@ use super::store::SimStore;
 use super::world::{State, World};
 use crate::ports::Ports;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::facts::Erasures;
+use crate::ports::objects::PartUploads;
 
 /// Names a process for the life of its world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,18 @@ impl Process {
             entropy: Arc::new(self.clone()),
             framing: Arc::new(Framing::SingleObject),
         }
+    }
+
+    /// The markers of erasures, as this process has them.
+    #[must_use]
+    pub fn erasures(&self) -> Arc<dyn Erasures> {
+        Arc::new(SimStore(self.clone()))
+    }
+
+    /// The multipart uploads, as this process has them.
+    #[must_use]
+    pub fn part_uploads(&self) -> Arc<dyn PartUploads> {
+        Arc::new(SimObjects(self.clone()))
     }
 
     /// Sets its clock so far before (or, negative, behind) the world's.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hansard_core::id::Timestamp;
-use hansard_schemas::{Record, Transcript};
+use hansard_schemas::{Record, Stage, Transcript};
 
 use crate::ports::dead_letters::{DeadLetter, DeadLetterId, Verdict};
 use crate::ports::facts::{Erasure, Row, RowKey, TextKey};
@@ -105,6 +105,23 @@ impl Rows {
         own.flat_map(|(key, cells)| cells.values().filter_map(job).map(|id| (key.clone(), id))).collect()
     }
 
+    pub(super) fn results(&self, conversation: &str, stage: Stage) -> Vec<(JournalKey, Bytes)> {
+        let own = |(key, _): &(&JournalKey, &Cells)| key.conversation == conversation && key.stage == stage;
+        let result = |cells: &[Option<Step>; 4]| match &cells[3] {
+            Some(Step::Result(bytes)) => Some(bytes.clone()),
+            _ => None,
+        };
+        let all = self.journal.iter().filter(own);
+        all.flat_map(|(key, cells)| cells.values().filter_map(result).map(|bytes| (key.clone(), bytes)))
+            .collect()
+    }
+
+    pub(super) fn forget(&mut self, key: &JournalKey, job: &str) {
+        for cells in self.journal.get_mut(key).into_iter().flat_map(BTreeMap::values_mut) {
+            cells[1].take_if(|step| matches!(step, Step::Job { id, .. } if id == job));
+        }
+    }
+
     pub(super) fn erase_journal(&mut self, conversation: &str) {
         self.dead_journals.insert(conversation.to_owned());
         for cells in self.journal.iter_mut().filter(|(key, _)| key.conversation == conversation) {
@@ -140,7 +157,7 @@ impl Rows {
 
     pub(super) fn letters_after(
         &self,
-        stage: hansard_schemas::Stage,
+        stage: Stage,
         after: Option<DeadLetterId>,
         limit: usize,
     ) -> Vec<DeadLetter> {

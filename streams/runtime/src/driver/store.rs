@@ -11,7 +11,7 @@ use super::process::Process;
 use super::world::World;
 use crate::ports::PortError;
 use crate::ports::dead_letters::{DeadLetter, DeadLetterId, DeadLetters, Verdict};
-use crate::ports::facts::{Erasure, Facts, Row, TextKey};
+use crate::ports::facts::{Erasure, Erasures, Facts, Row, TextKey};
 use crate::ports::journal::{Journal, JournalKey, Step, Submission, SubmissionId};
 use crate::ports::windows::{OpenWindow, Windows};
 
@@ -86,6 +86,24 @@ impl Facts for SimStore {
 }
 
 #[async_trait]
+impl Erasures for SimStore {
+    async fn erasures(
+        &self,
+        cursor: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<(String, Erasure)>, Option<Bytes>), PortError> {
+        let after = cursor.map(|cursor| String::from_utf8_lossy(&cursor).into_owned()).unwrap_or_default();
+        let page = self.0.on("store.facts.erasures", |state| {
+            let later = state.rows.erasures.iter().filter(|(id, _)| id.as_str() > after.as_str());
+            later.take(limit).map(|(id, marker)| (id.clone(), marker.clone())).collect::<Vec<_>>()
+        });
+        let page = page.await?;
+        let next = page.last().filter(|_| page.len() == limit).map(|(id, _)| Bytes::from(id.clone()));
+        Ok((page, next))
+    }
+}
+
+#[async_trait]
 impl Windows for SimStore {
     async fn insert(&self, entries: &[OpenWindow]) -> Result<(), PortError> {
         let insert = |all: &mut super::rows::Rows, entry: &OpenWindow| {
@@ -128,6 +146,14 @@ impl Journal for SimStore {
 
     async fn jobs(&self, conversation: &str) -> Result<Vec<(JournalKey, String)>, PortError> {
         Ok(self.0.on("store.journal.jobs", |state| state.rows.jobs(conversation)).await?)
+    }
+
+    async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError> {
+        Ok(self.0.on("store.journal.results", |state| state.rows.results(conversation, stage)).await?)
+    }
+
+    async fn forget(&self, key: &JournalKey, job: &str) -> Result<(), PortError> {
+        Ok(self.0.on("store.journal.forget", |state| state.rows.forget(key, job)).await?)
     }
 
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {

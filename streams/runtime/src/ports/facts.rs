@@ -85,3 +85,18 @@ pub trait Facts: Send + Sync {
     /// The marker, if the conversation was erased.
     async fn erasure(&self, conversation: &str) -> Result<Option<Erasure>, PortError>;
 }
+
+/// The markers of all erased conversations: what sweep goes by.
+///
+/// An implementation must give: every marker that was set before the first page was asked for is met once; markers are
+/// never removed.
+#[async_trait]
+pub trait Erasures: Send + Sync {
+    /// Markers after `cursor`, at most `limit`, in an order of the implementation's own; and the cursor for the next
+    /// page, or `None` after the last.
+    async fn erasures(
+        &self,
+        cursor: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<(String, Erasure)>, Option<Bytes>), PortError>;
+}

@@ -75,6 +75,10 @@ pub trait Journal: Send + Sync {
     async fn read(&self, key: &JournalKey) -> Result<Vec<Submission>, PortError>;
     /// The provider's job ids of a conversation: what an erasure has to undo.
     async fn jobs(&self, conversation: &str) -> Result<Vec<(JournalKey, String)>, PortError>;
+    /// The results of a conversation's effects of one stage, in no order: what is kept although no record may tell of it.
+    async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError>;
+    /// Drops a job id, once its provider has confirmed that it keeps nothing of it.
+    async fn forget(&self, key: &JournalKey, job: &str) -> Result<(), PortError>;
     /// Deletes everything of a conversation but its job ids.
     async fn erase(&self, conversation: &str) -> Result<(), PortError>;
 }

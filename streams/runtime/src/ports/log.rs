@@ -220,6 +220,11 @@ pub trait Log: Send + Sync {
     /// that was appended before the call, and whatever became of it.
     async fn ends(&self, of: &[TopicPartition]) -> Result<Vec<Range<Offset>>, LogError>;
 
+    /// How far a group has come in each partition: the next offset that it has to read, as committed, or the beginning of
+    /// the log where it has committed nothing. All below it was done for certain; a transaction that is ending may be
+    /// left out, and control records before the end may be too.
+    async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError>;
+
     /// Joins a group. The first event is `Assigned`.
     async fn join(&self, group: Group) -> Result<Box<dyn Member>, LogError>;
 }

@@ -70,3 +70,19 @@ pub trait Objects: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(String, ObjectHead)>, PortError>;
 }
+
+/// Multipart uploads that were begun and never joined: they are no objects, and cost room all the same.
+///
+/// An implementation must give: an aborted upload can be neither continued nor joined, and its parts are gone; aborting
+/// what was joined or aborted meanwhile is done.
+#[async_trait]
+pub trait PartUploads: Send + Sync {
+    /// Aborts the uploads below `prefix` that were begun before `before`; gives their keys. With `dry_run` it only looks.
+    async fn abort_stale(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        before: Timestamp,
+        dry_run: bool,
+    ) -> Result<Vec<String>, PortError>;
+}

@@ -56,6 +56,22 @@ pub async fn one_partition_for_two(h: &dyn Harness) {
     idle.transact(transaction).await.expect("committed");
 }
 
+/// How far a group has come is seen from outside it: the beginning before its first commit, then what it committed.
+pub async fn anyone_sees_what_a_group_committed(h: &dyn Harness) {
+    let (log, of) = (h.log(), [at(Uploads, 1), at(Splits, 0), at(Uploads, 0)]);
+    log.append([numbered(of[0], 0..5), numbered(of[2], 0..3)].concat()).await.expect("appended");
+    assert_eq!(log.committed("aggregate", &of).await.expect("nothing yet"), [Offset(0); 3]);
+    let mut seat = Seat::join(h, "a").await;
+    let transaction = seat.transaction(Vec::new(), &[(of[0], 4, "text"), (of[2], 3, "")]);
+    seat.transact(transaction).await.expect("committed");
+    let expected = [Offset(4), Offset(0), Offset(3)];
+    assert_eq!(log.committed("aggregate", &of).await.expect("offsets"), expected);
+    seat.leave().await;
+    assert_eq!(log.committed("aggregate", &of).await.expect("offsets"), expected);
+    assert_eq!(log.committed("split", &of).await.expect("another group's"), [Offset(0); 3]);
+    assert_eq!(log.committed("aggregate", &[]).await.expect("of nothing"), []);
+}
+
 /// Who leaves is replaced at once, not when the group misses it.
 pub async fn leaving_hands_over(h: &dyn Harness) {
     let mut first = Seat::join(h, "a").await;
