@@ -22,6 +22,10 @@ pub enum Mutant {
     CrashesUncounted,
     /// What an aborted transaction would have emitted is remembered as emitted.
     AbortForgotten,
+    /// A transaction carries the group's generation at its end, not the one that its work was done under.
+    GenerationAskedLate,
+    /// A segment's rows are keyed without what orders competing facts: whoever writes last wins, also a zombie.
+    ZombieWriteWins,
 }
 
 thread_local! {

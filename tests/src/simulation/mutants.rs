@@ -1,13 +1,18 @@
 //! Known bugs put back in, one at a time: each must be found by a scenario that holds without it.
 
+use std::panic::AssertUnwindSafe;
+
 use hansard_core::rules::Mutant as CoreBug;
 use hansard_runtime::mutants::{self, Mutant};
 
 use super::deployment::Deployment;
+use super::history::History;
 use crate::scenarios;
 
 /// Under so many seeds at most.
 const SEEDS: u64 = 16;
+/// Random histories for each bug, at most.
+const HISTORIES: u64 = 200;
 
 /// Puts a bug into the configuration.
 type SetUp = fn(&mut Deployment);
@@ -21,37 +26,104 @@ fn shows(scenario: &str, set_up: SetUp) -> bool {
     })
 }
 
-#[test]
-fn each_bug_of_the_runtime_is_found() {
-    for (mutant, scenario) in [
-        (Mutant::CommitBeforeEffect, "hole"),
-        (Mutant::DecideBeforeOwn, "own_finalizes"),
-        (Mutant::IdleUnread, "idle_unread"),
-        (Mutant::OffsetPastHole, "hole"),
-        (Mutant::OutputsWithRetry, "provider_down"),
-        (Mutant::PayWithoutLook, "paid_once"),
-        (Mutant::CrashesUncounted, "1_5"),
-        (Mutant::AbortForgotten, "aborted"),
-    ] {
-        assert!(!shows(scenario, |_| {}), "{scenario} does not hold without {mutant:?}");
-        mutants::put_in(Some(mutant));
-        let found = shows(scenario, |_| {});
+/// A known bug, and where it shows.
+struct Bug {
+    name: String,
+    set_up: SetUp,
+    mutant: Option<Mutant>,
+    scenario: &'static str,
+    /// Whether random histories must find it within their budget; else they may, and the scenario is what is relied on.
+    random: bool,
+}
+
+impl Bug {
+    /// What `run` gives with the bug in.
+    fn with<T>(&self, run: impl FnOnce(SetUp) -> T) -> T {
+        mutants::put_in(self.mutant);
+        let given = run(self.set_up);
         mutants::put_in(None);
-        assert!(found, "{mutant:?} is not found by {scenario}");
+        given
+    }
+
+    /// How many random histories are lived through until one ends badly.
+    fn histories(&self) -> Option<u64> {
+        (1..=HISTORIES).find(|seed| {
+            let lived = self.with(|set_up| {
+                std::panic::catch_unwind(AssertUnwindSafe(|| History::new(*seed, set_up).live()))
+            });
+            !matches!(lived, Ok(Ok(())))
+        })
+    }
+}
+
+fn bugs() -> Vec<Bug> {
+    let runtime = [
+        (Mutant::CommitBeforeEffect, "hole", true),
+        (Mutant::DecideBeforeOwn, "own_finalizes", true),
+        (Mutant::IdleUnread, "idle_unread", false),
+        (Mutant::OffsetPastHole, "hole", true),
+        (Mutant::OutputsWithRetry, "provider_down", true),
+        (Mutant::PayWithoutLook, "paid_once", true),
+        (Mutant::CrashesUncounted, "1_5", false),
+        (Mutant::AbortForgotten, "aborted", true),
+        (Mutant::GenerationAskedLate, "late_generation", false),
+        (Mutant::ZombieWriteWins, "zombie_write", true),
+    ];
+    let decisions: [(CoreBug, SetUp, &str, bool); 3] = [
+        (
+            CoreBug::FailureOverwritesSuccess,
+            |all| all.aggregate.rules.mutant = Some(CoreBug::FailureOverwritesSuccess),
+            "N4",
+            true,
+        ),
+        (CoreBug::EarlyFinish, |all| all.aggregate.rules.mutant = Some(CoreBug::EarlyFinish), "1_2", false),
+        (
+            CoreBug::LostLateUpload,
+            |all| all.aggregate.rules.mutant = Some(CoreBug::LostLateUpload),
+            "N1",
+            true,
+        ),
+    ];
+    let runtime = runtime.into_iter().map(|(mutant, scenario, random)| Bug {
+        name: format!("{mutant:?}"),
+        set_up: |_| {},
+        mutant: Some(mutant),
+        scenario,
+        random,
+    });
+    let decisions = decisions.into_iter().map(|(bug, set_up, scenario, random)| Bug {
+        name: format!("{bug:?}"),
+        set_up,
+        mutant: None,
+        scenario,
+        random,
+    });
+    runtime.chain(decisions).collect()
+}
+
+#[test]
+fn each_bug_is_found_by_its_scenario() {
+    for bug in bugs() {
+        let scenario = bug.scenario;
+        assert!(!shows(scenario, |_| {}), "{scenario} does not hold without {}", bug.name);
+        assert!(bug.with(|set_up| shows(scenario, set_up)), "{} is not found by {scenario}", bug.name);
     }
 }
 
 #[test]
-fn each_bug_of_the_decisions_is_found() {
-    let all: [(SetUp, &str); 3] = [
-        (|all| all.aggregate.rules.mutant = Some(CoreBug::FailureOverwritesSuccess), "N4"),
-        (|all| all.aggregate.rules.mutant = Some(CoreBug::EarlyFinish), "1_2"),
-        (|all| all.aggregate.rules.mutant = Some(CoreBug::LostLateUpload), "N1"),
-    ];
-    for (bug, scenario) in all {
-        assert!(!shows(scenario, |_| {}), "{scenario} does not hold without a bug");
-        assert!(shows(scenario, bug), "the bug that {scenario} is for is not found");
+#[expect(clippy::print_stdout, reason = "how soon each bug is found is what the simulation is worth")]
+fn random_histories_find_the_bugs() {
+    let mut missed = Vec::new();
+    for bug in bugs() {
+        let histories = bug.histories();
+        let Bug { name, scenario, random, .. } = bug;
+        match histories {
+            Some(histories) => println!("{name}: found by random history {histories}"),
+            None => println!("{name}: not found by {HISTORIES} random histories, only by {scenario}"),
+        }
+        missed.extend((random && histories.is_none()).then_some(name));
     }
+    assert!(missed.is_empty(), "{HISTORIES} random histories do not find {missed:?}");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use super::group;
 use super::log::RECORD_BYTES_MAX;
 use super::process::{Process, ProcessId};
 use super::world::{State, World};
+#[cfg(feature = "mutants")]
+use crate::mutants::{Mutant, is_in};
 use crate::ports::log::{
     Assignment, Committed, Epoch, Event, Fetched, LogError, Member, Outgoing, TopicPartition, TransactError,
     Transaction,
@@ -375,7 +377,16 @@ impl Producer {
         }
         let offsets = |state: &mut State| {
             let group = state.broker.groups.get(&self.group);
-            let member = group.is_some_and(|group| group.accepts(self.member, begun.generation));
+            let member = group.is_some_and(|group| {
+                #[cfg(feature = "mutants")]
+                let generation = match () {
+                    () if is_in(Mutant::GenerationAskedLate) => group.generation,
+                    () => begun.generation,
+                };
+                #[cfg(not(feature = "mutants"))]
+                let generation = begun.generation;
+                group.accepts(self.member, generation)
+            });
             member && state.add_offsets(txn, &self.group, &transaction.offsets)
         };
         match self.process.on("log.txn.offsets", offsets).await {

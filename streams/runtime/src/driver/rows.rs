@@ -54,7 +54,13 @@ impl Rows {
             transcript.words.clear();
             transcript.redactions.clear();
         }
-        self.facts.entry(conversation.to_owned()).or_default().entry(RowKey::of(row)).or_insert(bare);
+        let (rows, key) = (self.facts.entry(conversation.to_owned()).or_default(), RowKey::of(row));
+        #[cfg(feature = "mutants")]
+        if key.segment >= 0 && crate::mutants::is_in(crate::mutants::Mutant::ZombieWriteWins) {
+            let about = |key: &RowKey| (key.kind, key.chunk.clone(), key.segment);
+            rows.retain(|held, _| about(held) != about(&key));
+        }
+        rows.entry(key).or_insert(bare);
     }
 
     pub(super) fn read(&self, conversation: &str) -> Vec<Row> {

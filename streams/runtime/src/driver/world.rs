@@ -29,7 +29,7 @@ pub struct WorldConfig {
 }
 
 /// More polls than this between two events from outside are an endless loop.
-const POLLS_MAX: u32 = 20_000_000;
+const POLLS_MAX: u32 = 60_000;
 
 type TaskId = u64;
 
