@@ -80,6 +80,7 @@ impl Decoder {
                 Kind::Report => {
                     let mut report: SplitReport = process.json()?;
                     report.segments = sent;
+                    process.finish().await?;
                     return Ok(report);
                 }
                 kind => return Err(AudioError::Protocol { detail: format!("unexpected {kind:?} frame") }),

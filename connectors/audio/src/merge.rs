@@ -205,6 +205,7 @@ impl Merge<'_> {
         match process.next().await? {
             Kind::Report => {
                 let Encoded { bytes, sha256 } = process.json()?;
+                process.finish().await?;
                 Ok(MergeReport {
                     duration_ms: ms(self.written, shape),
                     bytes,
@@ -253,7 +254,11 @@ impl Merge<'_> {
                     self.written += samples.len() as u64 / (2 * u64::from(shape.channels));
                     encoder.send(Kind::Samples, samples).await?;
                 }
-                Ok(Kind::Report) => return Ok((Ok(source.json()?), before)),
+                Ok(Kind::Report) => {
+                    let decoded = source.json()?;
+                    source.finish().await?;
+                    return Ok((Ok(decoded), before));
+                }
                 Ok(kind) => return Err(unexpected(kind)),
                 // What lies in the input is reported; what lies in this machine ends the merge, to be tried again.
                 Err(error @ AudioError::DecodeCrashed { .. }) => return Ok((Err(error), before)),

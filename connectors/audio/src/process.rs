@@ -78,7 +78,12 @@ impl Process {
     /// The next frame; its payload is in [`payload`](Self::payload). An error that the child reports is an error.
     pub(crate) async fn next(&mut self) -> Result<Kind, AudioError> {
         match timeout_at(self.deadline, read(&mut self.output, &mut self.frame)).await {
-            Ok(Ok(Kind::Error)) => Err(self.json()?),
+            Ok(Ok(Kind::Error)) => {
+                let error = self.json()?;
+                // It ends by itself now; should it not, it is killed when this is dropped.
+                let _ = timeout_at(self.deadline, self.child.wait()).await;
+                Err(error)
+            }
             Ok(Ok(kind)) => Ok(kind),
             Ok(Err(Some(error))) => Err(error),
             Ok(Err(None)) => Err(self.ended().await),
@@ -97,7 +102,18 @@ impl Process {
             .map_err(|cause| AudioError::Protocol { detail: cause.to_string() })
     }
 
-    /// A future that is over when the child's time is.
+    /// Closes the child's input and waits for its end, so that no zombie stays and its processor time is accounted.
+    /// For one that has given its report, which stands however it ends.
+    pub(crate) async fn finish(self) -> Result<(), AudioError> {
+        let Self { mut child, input, deadline, limits, .. } = self;
+        drop(input);
+        match timeout_at(deadline, child.wait()).await {
+            Ok(ended) => ended.map(|_| ()).map_err(AudioError::io("waiting for the decoder")),
+            Err(_) => Err(AudioError::DecodeTimeout { limit_seconds: limits.wall_seconds }),
+        }
+    }
+
+    /// When the child's time is over.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }

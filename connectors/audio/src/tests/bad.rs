@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{child, ffmpeg, speech, split, split_with, tool, wav};
 use crate::flac::{BLOCK, FlacEncoder, Totals};
-use crate::{AudioError, Class, Decoder, Limits, PlanMs, SplitRequest};
+use crate::protocol::{Kind, write_json};
+use crate::{AudioError, Class, Decoder, Limits, PlanMs, SplitReport, SplitRequest};
 
 fn code(path: &Path) -> &'static str {
     split(path).unwrap_err().code()
@@ -198,6 +199,36 @@ fn a_program_that_is_no_child_is_found_out() {
     tool("chmod", &["+x", script.to_str().unwrap()]);
     let crashed = run(script.to_str().unwrap());
     assert_eq!((crashed.code(), crashed.class()), ("decode_crashed", Class::Defect));
+}
+
+#[test]
+fn a_child_that_has_reported_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let mut frame = Vec::new();
+    let report = SplitReport {
+        duration_ms: 1,
+        codec: "opus".to_owned(),
+        container: "ogg".to_owned(),
+        sample_rate: 48_000,
+        channels: 1,
+        truncated: false,
+        silent_ms: 1,
+        plan_version: "1".to_owned(),
+        segments: Vec::new(),
+    };
+    write_json(&mut frame, Kind::Report, &report).unwrap();
+    std::fs::write(at("frame"), frame).unwrap();
+    // It lives on until its input is closed, and only then leaves its mark.
+    let script = "#!/bin/sh\ncd \"${0%/*}\"\nread line\n/bin/cat frame\n/bin/cat >/dev/null\n: >ended\n";
+    std::fs::write(at("lingers.sh"), script).unwrap();
+    tool("chmod", &["+x", at("lingers.sh").to_str().unwrap()]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let decoder = Decoder::new(at("lingers.sh"), Limits::default());
+    let (sender, _receiver) = tokio::sync::mpsc::channel(1);
+    let request = SplitRequest { path: wav(), plan: PlanMs::default() };
+    assert_eq!(runtime.block_on(decoder.split(request, sender)).unwrap(), report);
+    assert!(at("ended").exists(), "the child was killed or left behind");
 }
 
 #[test]
