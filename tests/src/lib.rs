@@ -3,6 +3,8 @@
 //! This crate is never part of the program: nothing depends on it.
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod scenarios;

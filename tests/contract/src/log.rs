@@ -38,11 +38,15 @@ pub trait Harness: Send + Sync {
     fn patience(&self) -> Duration;
 }
 
-/// Makes a test of each check; `$harness` is an async function from a partition count to a [`Harness`].
+/// Makes a test of each check; `$harness` is an async function from a partition count to a [`Harness`], `$test` the
+/// attribute of each test where it is not the usual one.
 #[macro_export]
 macro_rules! log_contract {
     ($harness:path) => {
-        $crate::log_contract!($harness:
+        $crate::log_contract!($harness, tokio::test(flavor = "multi_thread", worker_threads = 2));
+    };
+    ($harness:path, $test:meta) => {
+        $crate::log_contract!($harness, $test:
             1: too_large_a_record_is_refused;
             2: append_reads_back, reading_is_bounded, reading_waits_for_the_next, ends_are_counted,
                transactions_become_visible_whole, offsets_come_back_with_metadata, positions_reach_the_end,
@@ -54,13 +58,17 @@ macro_rules! log_contract {
             4: members_share_partition_numbers, copying_is_exact_while_members_come_and_go;
         );
     };
-    ($harness:path: $($partitions:literal: $($check:ident),+;)+) => {
-        $($(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $check() {
-                $crate::log::$check(&$harness($partitions).await).await;
-            }
-        )+)+
+    ($harness:path, $test:meta: $($partitions:literal: $($check:ident),+;)+) => {
+        $crate::log_contract!(@ $harness, ($test), $($($partitions $check)+)+);
+    };
+    (@ $harness:path, $test:tt, $($partitions:literal $check:ident)+) => {
+        $($crate::log_contract!(@@ $harness, $test, $partitions $check);)+
+    };
+    (@@ $harness:path, ($test:meta), $partitions:literal $check:ident) => {
+        #[$test]
+        async fn $check() {
+            $crate::log::$check(&$harness($partitions).await).await;
+        }
     };
 }
 

@@ -106,6 +106,12 @@ impl Process {
         self.world.now()
     }
 
+    /// The world that it is in.
+    #[must_use]
+    pub fn world(&self) -> World {
+        self.world.clone()
+    }
+
     /// Whether it has not crashed.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -170,9 +170,10 @@ impl Rows {
         let mut letters: Vec<&DeadLetter> =
             self.letters().filter(|letter| letter.id.stage == stage).collect();
         letters.sort_by_key(|letter| (letter.at, letter.id));
-        let place = |id: DeadLetterId| letters.iter().position(|letter| letter.id == id);
-        let from = after.and_then(place).map_or(0, |place| place + 1);
-        letters[from..].iter().take(limit).map(|letter| (*letter).clone()).collect()
+        // Also after one that rests no more.
+        let after = after.and_then(|id| self.letters.get(&id)).map(|letter| (letter.at, letter.id));
+        let later = letters.into_iter().filter(|letter| Some((letter.at, letter.id)) > after);
+        later.take(limit).cloned().collect()
     }
 
     pub(super) fn erase_letters(&mut self, conversation: &str) {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::id::{Partition, Timestamp};
-use hansard_schemas::{Stage, Transcript};
+use hansard_schemas::{Record, Stage, Transcript};
 
 use super::faults::{Action, Refused};
 use super::process::Process;
@@ -22,6 +22,13 @@ impl From<Refused> for PortError {
     fn from(refused: Refused) -> Self {
         Self::Unavailable { service: "simulated store", cause: refused.0 }
     }
+}
+
+fn is_fact(record: &Record) -> bool {
+    !matches!(
+        record,
+        Record::Segment(_) | Record::Callback(_) | Record::Conversation(_) | Record::Delivery(_)
+    )
 }
 
 impl SimStore {
@@ -49,6 +56,10 @@ impl SimStore {
 #[async_trait]
 impl Facts for SimStore {
     async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
+        if let Some(row) = rows.iter().find(|row| !is_fact(&row.record)) {
+            let cause = format!("a {} is no fact", row.record.name());
+            return Err(PortError::Refused { service: "simulated store", cause });
+        }
         self.each("store.facts.write", rows, |all, row| all.write(row)).await
     }
 

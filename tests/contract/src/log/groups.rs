@@ -9,7 +9,7 @@ use hansard_runtime::ports::log::{Committed, Event, LogRecord, Outgoing, TopicPa
 use hansard_schemas::Topic::{Finalizes, Splits, Uploads};
 use tokio::sync::watch;
 
-use super::{Harness, Seat, at, numbered, text, texts, within};
+use super::{Harness, Seat, all, at, numbered, text, texts, within};
 
 /// Partition n of all topics is in one hand; every partition is in exactly one; a range has neighbours.
 pub async fn members_share_partition_numbers(h: &dyn Harness) {
@@ -192,8 +192,14 @@ pub async fn copying_is_exact_while_members_come_and_go(h: &dyn Harness) {
             }
         }
         for partition in 0..4 {
-            while texts(h, at(Finalizes, partition)).await.len() < EACH {
-                tokio::task::yield_now().await;
+            let from = at(Finalizes, partition);
+            loop {
+                let copied = all(h, from).await;
+                if copied.len() >= EACH {
+                    break;
+                }
+                let next = copied.last().map_or(Offset(0), |last| Offset(last.offset.0 + 1));
+                h.log().read(from, next, 1, Duration::from_millis(100)).await.expect("a read");
             }
         }
         stop.send(true).expect("copiers");
