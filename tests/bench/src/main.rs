@@ -3,11 +3,13 @@
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
 mod aggregate;
+mod audio;
 mod load;
 mod usage;
 mod world;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,6 +32,21 @@ enum Bench {
         #[arg(long)]
         directory: Option<PathBuf>,
     },
+    /// Splitting and merging speech, beside ffmpeg doing the same to the same files; prints tables for the README.
+    Audio {
+        /// The long recording whose memory is compared with ten minutes', in hours.
+        #[arg(long, default_value_t = 10)]
+        hours: u32,
+        /// Only the memory of long recordings, without ffmpeg's and without figures of speed.
+        #[arg(long)]
+        memory: bool,
+        /// One JSON object a measurement instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One measurement of `audio` in a process of its own.
+    #[command(hide = true, subcommand)]
+    AudioRun(audio::Run),
     /// One run of `aggregate` in a process of its own: preloads.
     #[command(hide = true)]
     Load { directory: PathBuf, facts: usize, chunks: usize },
@@ -38,10 +55,20 @@ enum Bench {
     Run { directory: PathBuf, conversations: usize },
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().bench {
+fn main() -> Result<ExitCode> {
+    // It limits its whole process, so it comes before any thread.
+    if std::env::args().nth(1).is_some_and(|word| word == "audio-child") {
+        return Ok(hansard_audio::child_main().into());
+    }
+    let bench = Arguments::parse().bench;
+    tokio::runtime::Runtime::new()?.block_on(run(bench)).map(|()| ExitCode::SUCCESS)
+}
+
+async fn run(bench: Bench) -> Result<()> {
+    match bench {
         Bench::Aggregate { facts, directory } => aggregate::compare(facts, directory),
+        Bench::Audio { hours, memory, json } => audio::compare(hours, memory, json),
+        Bench::AudioRun(run) => audio::run(run).await,
         Bench::Load { directory, facts, chunks } => load::load(&directory, facts, chunks).await,
         Bench::Run { directory, conversations } => aggregate::run(&directory, conversations).await,
     }

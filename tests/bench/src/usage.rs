@@ -1,8 +1,9 @@
-//! What this process has used so far, as the kernel counts it.
+//! What this process and its children have used so far, as the kernel counts it.
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use nix::sys::resource::{UsageWho, getrusage};
 
 /// A point in the life of the process.
 pub(crate) struct Usage {
@@ -49,4 +50,13 @@ fn peak_mib() -> Result<f64> {
         status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     let kib = line.split_ascii_whitespace().nth(1).context("no number in VmHWM")?.parse::<f64>()?;
     Ok(kib / 1024.0)
+}
+
+/// User and system seconds of all children that ended and were waited for, and the peak of the largest in MiB. The
+/// peak is never below that of this process when it started them (getrusage(2)).
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub(crate) fn children() -> Result<(f64, f64)> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok((seconds(usage.user_time()) + seconds(usage.system_time()), usage.max_rss() as f64 / 1024.0))
 }

@@ -1,0 +1,179 @@
+//! Splitting and merging, measured beside ffmpeg on the same files in the same run. What ffmpeg makes is as like ours as
+//! its options allow: FLAC at 16 kHz, Ogg Opus of the same bit rate and effort.
+
+mod material;
+mod measure;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+
+use material::Material;
+use measure::Figures;
+pub(crate) use measure::{Run, run};
+
+const HOUR: u32 = 3_600;
+const TEN_MINUTES: u32 = 600;
+
+/// How ffmpeg looks for silence, which is the nearest that it has to detecting voice.
+const DETECT: &str = "-af silencedetect=noise=-35dB:d=0.2";
+
+/// How ffmpeg cuts. In one pass with `DETECT` the cuts are blind; to cut where it found silence takes a pass for each.
+const SEGMENTS: &str = "-ac 1 -ar 16000 -c:a flac -f segment -segment_time 15";
+
+/// Bit rate and effort of our default format.
+const ENCODE: &str = "-c:a libopus -application voip -b:a 32k -compression_level 5";
+
+/// Makes the files, measures, prints.
+pub(crate) fn compare(hours: u32, only_memory: bool, json: bool) -> Result<()> {
+    ensure!(hours > 0, "the long recording needs at least one hour");
+    let directory = tempfile::tempdir()?;
+    let material = Material::make(directory.path())?;
+    let bench = Bench { directory: directory.path(), material, json };
+    let load = load()?;
+    if !only_memory {
+        bench.speed()?;
+    }
+    bench.memory(hours)?;
+    if !json {
+        println!("\n{}", machine(&load)?);
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    directory: &'a Path,
+    material: Material,
+    json: bool,
+}
+
+impl Bench<'_> {
+    /// One hour by us and by ffmpeg.
+    fn speed(&self) -> Result<()> {
+        let recording = self.material.recording(HOUR)?;
+        let chunks = self.material.chunks()?;
+        let list = self.directory.join("list.txt");
+        let lines: Vec<String> = chunks.iter().map(|chunk| format!("file '{}'\n", chunk.display())).collect();
+        std::fs::write(&list, lines.concat())?;
+        self.line("| One hour of speech, WebM/Opus | CPU s | hours per CPU minute | peak MiB, parent | peak MiB, child |");
+        self.line("|---|--:|--:|--:|--:|");
+        let ours = self.split(&recording)?;
+        self.speed_line("split: decode, detect voice, cut in pauses, FLAC", &ours)?;
+        let recording = format!("-i {}", text(&recording));
+        let once = self.ffmpeg(&format!("{recording} {DETECT} {SEGMENTS}"), "%05d.flac")?;
+        self.speed_line("ffmpeg: decode, silencedetect, FLAC every 15 s", &once)?;
+        let mut twice = self.ffmpeg(&format!("{recording} {DETECT} -f null"), "none")?;
+        twice.cpu_seconds += self.ffmpeg(&format!("{recording} {SEGMENTS}"), "%05d.flac")?.cpu_seconds;
+        self.speed_line("ffmpeg: the same in two passes, as cuts in pauses need", &twice)?;
+        let (once, twice) = (once.cpu_seconds / ours.cpu_seconds, twice.cpu_seconds / ours.cpu_seconds);
+        let ours = self.merge(&chunks, chunks.len())?;
+        self.speed_line("merge: 120 chunks into Ogg Opus", &ours)?;
+        let concat = format!("-f concat -safe 0 -i {}", text(&list));
+        let encoded = self.ffmpeg(&format!("{concat} {ENCODE}"), "encoded.ogg")?;
+        self.speed_line("ffmpeg: concat, decode, encode", &encoded)?;
+        let copied = self.ffmpeg(&format!("{concat} -c copy"), "copied.ogg")?;
+        self.speed_line("ffmpeg: concat, `-c copy`", &copied)?;
+        let (merge, copy) = (encoded.cpu_seconds / ours.cpu_seconds, copied.cpu_seconds / ours.cpu_seconds);
+        self.line(&format!(
+            "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {merge:.2} encoded \
+             and {copy:.2} copied.\n"
+        ));
+        Ok(())
+    }
+
+    /// Ten minutes and many hours by us.
+    fn memory(&self, hours: u32) -> Result<()> {
+        self.line("| Peak MiB | parent | child |");
+        self.line("|---|--:|--:|");
+        let chunks = self.material.chunks()?;
+        for seconds in [TEN_MINUTES, hours * HOUR] {
+            let length =
+                if seconds == TEN_MINUTES { "10 minutes".to_owned() } else { format!("{hours} hours") };
+            let recording = self.material.recording(seconds)?;
+            self.memory_line(&format!("split of {length}"), &self.split(&recording)?)?;
+            std::fs::remove_file(recording)?;
+            let merged = self.merge(&chunks, Material::chunks_of(seconds))?;
+            self.memory_line(&format!("merge of {length}"), &merged)?;
+        }
+        Ok(())
+    }
+
+    fn split(&self, recording: &Path) -> Result<Figures> {
+        let into = tempfile::tempdir_in(self.directory)?;
+        figures(&["split".to_owned(), text(recording), text(into.path())])
+    }
+
+    fn merge(&self, chunks: &[PathBuf], count: usize) -> Result<Figures> {
+        let into = self.directory.join("merged.ogg");
+        let mut words = vec!["merge".to_owned(), text(&into), count.to_string()];
+        words.extend(chunks.iter().map(|chunk| text(chunk)));
+        figures(&words)
+    }
+
+    /// ffmpeg with these options; the output lies in a directory of its own.
+    fn ffmpeg(&self, options: &str, output: &str) -> Result<Figures> {
+        let into = tempfile::tempdir_in(self.directory)?;
+        let output = text(&into.path().join(output));
+        let words = format!("foreign ffmpeg -nostdin -loglevel error -y {options} {output}");
+        figures(&words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn line(&self, line: &str) {
+        if !self.json {
+            println!("{line}");
+        }
+    }
+
+    fn speed_line(&self, name: &str, figures: &Figures) -> Result<()> {
+        let Figures { cpu_seconds, parent_mib, child_mib, .. } = figures;
+        let (rate, ours) = (60.0 / cpu_seconds, figures.audio_ms > 0);
+        let parent = if ours { format!("{parent_mib:.0}") } else { String::new() };
+        self.json_line(name, figures)?;
+        self.line(&format!("| {name} | {cpu_seconds:.2} | {rate:.1} | {parent} | {child_mib:.0} |"));
+        Ok(())
+    }
+
+    fn memory_line(&self, name: &str, figures: &Figures) -> Result<()> {
+        let Figures { parent_mib, child_mib, .. } = figures;
+        self.json_line(name, figures)?;
+        self.line(&format!("| {name} | {parent_mib:.0} | {child_mib:.0} |"));
+        Ok(())
+    }
+
+    fn json_line(&self, name: &str, figures: &Figures) -> Result<()> {
+        if self.json {
+            let mut line = serde_json::to_value(figures)?;
+            line["name"] = name.into();
+            println!("{line}");
+        }
+        Ok(())
+    }
+}
+
+/// Measures in a process of its own, so that nothing else is counted.
+fn figures(words: &[String]) -> Result<Figures> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.arg("audio-run").args(words).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "`audio-run {}` ended with {}", words[0], output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The load averages of 1, 5 and 15 minutes.
+fn load() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
+}
+
+/// What the figures were found on.
+fn machine(load_before: &str) -> Result<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, name)| name);
+    let cores = std::thread::available_parallelism()?;
+    Ok(format!("{cores} cores of {model}; load average before {load_before}, after {}.", load()?))
+}
