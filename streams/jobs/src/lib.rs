@@ -10,5 +10,6 @@ pub mod merge;
 pub mod ports;
 pub mod split;
 pub mod summarize;
+pub mod sweep;
 pub mod topology;
 pub mod transcribe;

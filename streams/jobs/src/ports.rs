@@ -158,6 +158,12 @@ pub trait Speech: Send + Sync {
 
     /// The longest that a call may take.
     fn time_max(&self) -> Duration;
+
+    /// Has the provider delete what it keeps of a job; done where it keeps nothing. Confirmed once it answers without a
+    /// failure; asked again until then. A provider that keeps nothing confirms at once.
+    async fn forget(&self, _job: &str) -> Result<(), Failed> {
+        Ok(())
+    }
 }
 
 /// A summary.

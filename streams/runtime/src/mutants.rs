@@ -26,6 +26,10 @@ pub enum Mutant {
     GenerationAskedLate,
     /// A segment's rows are keyed without what orders competing facts: whoever writes last wins, also a zombie.
     ZombieWriteWins,
+    /// Sweep calls objects unreferenced although aggregate has not read the log.
+    SweepUnread,
+    /// Sweep deletes what is unreferenced at first sight.
+    SweepWithoutMark,
 }
 
 thread_local! {
@@ -38,6 +42,7 @@ pub fn put_in(mutant: Option<Mutant>) {
 }
 
 /// Whether the bug is in.
-pub(crate) fn is_in(mutant: Mutant) -> bool {
+#[must_use]
+pub fn is_in(mutant: Mutant) -> bool {
     PUT_IN.get() == Some(mutant)
 }

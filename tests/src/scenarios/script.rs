@@ -149,6 +149,12 @@ impl Script {
                 let until = self.deployment.world.now() + length(words.at(2));
                 self.deployment.world.take_down(words.at(1), until);
             }
+            "sweep" => self.deployment.sweep(words.has("dry")),
+            "abandon" => {
+                self.upload(words);
+            }
+            "begin" => self.producer.begin_parts(words.at(1), words.at(2)),
+            "job" => self.deployment.note_job(words.at(1), words.at(2)),
             "set" => self.set(words),
             "start" => {
                 self.started = true;
@@ -176,6 +182,8 @@ impl Script {
             jobs.for_each(|job| job.effects.bounds.in_flight_per_conversation_max = most);
         } else if let Some(bytes) = words.number("cache-bytes") {
             self.deployment.aggregate.cache_bytes_max = bytes;
+        } else if let Some(retention) = words.length("retention") {
+            self.deployment.sweep.retention = Some(retention);
         } else if let Some(away) = words.length("away") {
             self.deployment.away = away;
         } else {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hansard_core::id::Timestamp;
+use hansard_jobs::sweep::Report;
 use hansard_runtime::driver::Stored;
 use hansard_schemas::{Conversation, Failure, Finalize, Merge, Record, Summary, Topic, decode};
 
@@ -21,18 +22,24 @@ struct Told {
     summary_calls: usize,
     open_windows: usize,
     dead: usize,
+    objects: usize,
+    part_uploads: usize,
+    jobs: usize,
 }
 
 /// Everything that is to be seen at a moment.
 pub(super) struct Seen {
     told: BTreeMap<String, Told>,
     topics: BTreeMap<String, usize>,
+    /// The last run of sweep.
+    swept: Option<Report>,
 }
 
 impl Seen {
     pub(super) fn of(deployment: &Deployment) -> Self {
         let world = &deployment.world;
-        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new() };
+        let swept = deployment.swept.lock().expect("no panic before").clone().and_then(Result::ok);
+        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept };
         world.log().iter().for_each(|stored| seen.learn(stored));
         for call in &deployment.ledger.open().calls {
             let name = call.name.strip_prefix("summary of ");
@@ -48,7 +55,15 @@ impl Seen {
         for entry in world.open_windows() {
             seen.told.entry(entry.conversation).or_default().open_windows += 1;
         }
+        let owner = |key: &str| key.split('/').nth(1).unwrap_or_default().to_owned();
+        for key in world.object_keys("") {
+            seen.told.entry(owner(&key)).or_default().objects += 1;
+        }
+        for key in world.part_uploads() {
+            seen.told.entry(owner(&key)).or_default().part_uploads += 1;
+        }
         for (conversation, told) in &mut seen.told {
+            told.jobs = world.jobs(conversation);
             told.rows = world.rows(conversation).len();
         }
         seen
@@ -78,12 +93,19 @@ impl Seen {
         let wrong = expected.iter().filter_map(|(key, expected)| {
             let found = match conversation {
                 "log" => self.topics.get(*key).copied().unwrap_or(0).to_string(),
+                "sweep" => self.swept(key),
                 _ => told.word(key),
             };
             (found != *expected).then(|| format!("{key} is {found}"))
         });
         let wrong: Vec<String> = wrong.collect();
         (!wrong.is_empty()).then(|| wrong.join("; "))
+    }
+
+    /// A number of the last run of sweep, by its name in the report.
+    fn swept(&self, key: &str) -> String {
+        let report = serde_json::to_value(&self.swept).expect("a report is JSON");
+        report.get(key).map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
     /// What tells the final manifests of conversations apart.
@@ -179,6 +201,9 @@ impl Told {
             "summary-calls" => self.summary_calls.to_string(),
             "dead" => self.dead.to_string(),
             "rows" => self.rows.to_string(),
+            "objects" => self.objects.to_string(),
+            "part-uploads" => self.part_uploads.to_string(),
+            "jobs" => self.jobs.to_string(),
             "open-windows" => self.open_windows.to_string(),
             "failures" => self.failures(),
             other => panic!("nobody looks at {other:?}"),

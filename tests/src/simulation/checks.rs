@@ -14,7 +14,7 @@ use hansard_schemas::{
 
 use super::deployment::Deployment;
 use super::history::History;
-use super::timing;
+use super::{keeping, timing};
 
 /// A record with its log time.
 pub(super) type Timed<T> = (Timestamp, T);
@@ -30,8 +30,8 @@ pub(super) struct Story {
     pub(super) transcripts: Vec<Timed<Transcript>>,
     pub(super) failures: Vec<Timed<Failure>>,
     pub(super) finalizes: Vec<Timed<Finalize>>,
-    merges: Vec<Merge>,
-    summaries: Vec<Summary>,
+    pub(super) merges: Vec<Merge>,
+    pub(super) summaries: Vec<Summary>,
     statuses: Vec<Conversation>,
     /// Work items by (chunk, upload, split, segment, generation).
     segments: BTreeMap<Work, usize>,
@@ -151,6 +151,7 @@ impl<'a> Checks<'a> {
                 self.answered_once(story, &mut found);
             }
             self.revisions(story, &mut found);
+            keeping::check(&self.deployment.world, conversation, story, &mut found);
             self.wrong.extend(found.into_iter().map(|wrong| format!("{conversation}: {wrong}")));
         }
         self.all_read();

@@ -1,15 +1,17 @@
 //! A deployment in a world: processes that run jobs as they ship, crash, and are started again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hansard_core::id::{Millis, Timestamp};
+use hansard_core::id::{Digest, Millis, Timestamp};
 use hansard_jobs::aggregate::AggregateConfig;
-use hansard_jobs::effects::Storage;
+use hansard_jobs::effects::{Storage, journal_key};
+use hansard_jobs::sweep::{Reach, Report, Sweep, SweepConfig, SweepError, SweepMetrics};
 use hansard_jobs::topology::{self, Connectors, JOBS, JobSettings, Settings};
 use hansard_runtime::driver::{Process, ProcessId, World, WorldConfig};
 use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::OrderedConfig;
+use hansard_runtime::ports::journal::{Step, SubmissionId};
 use hansard_schemas::{Stage, Topics};
 use tokio::sync::watch;
 
@@ -32,10 +34,14 @@ pub(crate) struct Deployment {
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
     pub(crate) aggregate: AggregateConfig,
     pub(crate) ordered: OrderedConfig,
+    pub(crate) sweep: SweepConfig,
+    /// What the last run of sweep told.
+    pub(crate) swept: Arc<Mutex<Option<Result<Report, SweepError>>>>,
     pub(crate) partitions: u32,
     /// How often a process has crashed.
     pub(crate) crashes: usize,
     families: Families,
+    sweep_metrics: SweepMetrics,
     seats: BTreeMap<String, Seat>,
     /// Processes that are to be started: when, under which name, with which jobs.
     restarts: Vec<(Timestamp, String, Vec<Stage>)>,
@@ -54,8 +60,11 @@ impl Deployment {
             jobs: JOBS.iter().map(|job| (*job, JobSettings::of(*job))).collect(),
             aggregate: AggregateConfig::default(),
             ordered: OrderedConfig::default(),
+            sweep: SweepConfig::default(),
+            swept: Arc::default(),
             partitions: config.partitions,
             crashes: 0,
+            sweep_metrics: SweepMetrics::register(&registry).expect("a fresh registry"),
             families: Families::register(&registry).expect("a fresh registry"),
             seats: BTreeMap::new(),
             restarts: Vec::new(),
@@ -96,6 +105,36 @@ impl Deployment {
             self.world.spawn(process.id, Box::pin(task));
         }
         self.seats.insert(name.to_owned(), Seat { process, jobs: jobs.to_vec(), stop });
+    }
+
+    /// Sweeps once, in a process of its own.
+    pub(crate) fn sweep(&self, dry_run: bool) {
+        let process = self.world.boot("sweep");
+        let fakes = Fakes { process: process.clone(), ledger: self.ledger.clone() };
+        let (erasures, part_uploads) = (process.erasures(), process.part_uploads());
+        let reach = Reach { erasures, part_uploads, speech: Arc::new(fakes) };
+        let (storage, metrics) = (Arc::new(Storage::new("b")), self.sweep_metrics.clone());
+        let sweep = Sweep::new(process.ports(), reach, storage, self.sweep.clone(), metrics);
+        let (world, swept) = (self.world.clone(), Arc::clone(&self.swept));
+        let task = async move {
+            let told = sweep.run(dry_run).await;
+            world.note(&format!("sweep: {told:?}"));
+            *swept.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        };
+        self.world.spawn(process.id, Box::pin(task));
+    }
+
+    /// Lets the journal know of a provider's job, as a stage with such a provider would.
+    pub(crate) fn note_job(&self, conversation: &str, job: &str) {
+        let process = self.world.boot("journal");
+        let (ports, id) = (process.ports(), job.to_owned());
+        let key = journal_key(conversation, Stage::Transcribe, Digest::default(), 0);
+        let task = async move {
+            let (submission, deadline) = (SubmissionId(ports.entropy.id()), ports.clock.now());
+            let written = ports.journal.write(&key, submission, Step::Job { id, deadline });
+            written.await.expect("the store is up");
+        };
+        self.world.spawn(process.id, Box::pin(task));
     }
 
     fn process(&self, name: &str) -> ProcessId {

@@ -206,6 +206,18 @@ impl Speech for Fakes {
     fn time_max(&self) -> Duration {
         Duration::from_secs(120)
     }
+
+    async fn forget(&self, job: &str) -> Result<(), Failed> {
+        let name = format!("forget/{job}");
+        let (call, answer) = self.ledger.begin(&name, "", self.process.world_now());
+        let called = self.process.call("speech.forget", |_| ()).await;
+        let answer = match (answer, called) {
+            (Answer::Ok, Ok(())) => Ok(()),
+            _ => Err(refused("http_500")),
+        };
+        self.ledger.end(call, self.process.world_now(), answer.is_ok());
+        answer
+    }
 }
 
 #[async_trait]

@@ -17,13 +17,22 @@ use super::producer::{ChunkSpec, Producer};
 const TROUBLE: i64 = 40 * 60_000;
 /// How long the world is left alone after that, so that everything may end: beyond every deadline.
 const PEACE: Millis = Millis(4 * 24 * 3_600_000);
+/// Runs of sweep in that time.
+const SWEEPS: i64 = 8;
 
 /// Something that happens from outside.
 enum Deed {
-    Upload { chunk: Box<ChunkSpec>, put: bool, shift: i32 },
+    Upload {
+        chunk: Box<ChunkSpec>,
+        put: bool,
+        shift: i32,
+    },
     Say(Box<Record>),
+    /// A recording that is never confirmed.
+    Abandon(Box<ChunkSpec>),
     Poison(String),
     Redrive,
+    Sweep,
     Kill,
     Freeze(Millis),
     Isolate(Millis),
@@ -75,6 +84,8 @@ impl History {
         // Else a crash's submission is waited for, tier after tier, for hours.
         let jobs = deployment.jobs.values_mut();
         jobs.for_each(|job| job.call_max = job.call_max.min(Millis(300_000)));
+        // A producer here confirms at once. What stages write must be safe by what is known of it, not by its age.
+        deployment.sweep.unreferenced_after = Millis(1_000);
         set_up(&mut deployment);
         let producer = Producer::new(deployment.world.clone(), partitions);
         let faults = faults(&mut rng);
@@ -89,6 +100,7 @@ impl History {
         if history.rng.chance(7000) {
             history.plan_trouble();
         }
+        history.plan_sweeps(Rng::new(seed ^ 0xBE50));
         history
     }
 
@@ -190,6 +202,22 @@ impl History {
         self.plan(at, Deed::Upload { chunk: Box::new(chunk), put, shift });
     }
 
+    /// Drawn apart, so that what else happens under a seed stays the same; half of the histories go without.
+    fn plan_sweeps(&mut self, mut rng: Rng) {
+        if rng.chance(5000) {
+            return;
+        }
+        let within = [120_000, TROUBLE][rng.index(2)];
+        for _ in 0..rng.below(8) {
+            self.plan(rng.millis(within), Deed::Sweep);
+        }
+        for number in 0..rng.below(3) {
+            let (conversation, chunk) = (format!("c{number}"), format!("abandoned{number}"));
+            let chunk = ChunkSpec { conversation, chunk, ..ChunkSpec::default() };
+            self.plan(rng.millis(TROUBLE), Deed::Abandon(Box::new(chunk)));
+        }
+    }
+
     fn plan_answers(&mut self, name: &str) {
         let mut answers = Vec::new();
         while self.rng.chance(1500) && answers.len() < 8 {
@@ -236,6 +264,10 @@ impl History {
                 let upload = self.producer.upload(&chunk, put);
                 self.producer.send(upload.into(), shift);
             }
+            Deed::Abandon(chunk) => {
+                self.producer.upload(&chunk, true);
+            }
+            Deed::Sweep => self.deployment.sweep(false),
             Deed::Say(record) => {
                 self.producer.send(*record, 0);
             }
@@ -290,8 +322,13 @@ impl History {
         if self.rng.chance(5000) {
             self.producer.redrive(None, None);
         }
-        let quiet = self.deployment.world.now() + PEACE;
-        self.deployment.run_until(quiet);
+        for _ in 0..SWEEPS {
+            let quiet = self.deployment.world.now() + Millis(PEACE.0 / SWEEPS);
+            self.deployment.run_until(quiet);
+            self.deployment.sweep(false);
+        }
+        let swept = self.deployment.world.now() + Millis(600_000);
+        self.deployment.run_until(swept);
         let moves = self.moves + usize::try_from(self.starts).unwrap_or(0);
         let wrong = Checks::of(&self.deployment, self.faults, moves).wrong();
         if wrong.is_empty() {

@@ -7,6 +7,7 @@ mod checks;
 pub(crate) mod deployment;
 pub(crate) mod fakes;
 mod history;
+mod keeping;
 mod mutants;
 pub(crate) mod producer;
 mod timing;

@@ -68,6 +68,8 @@ fn bugs() -> Vec<Bug> {
         (Mutant::AbortForgotten, "aborted", true),
         (Mutant::GenerationAskedLate, "late_generation", false),
         (Mutant::ZombieWriteWins, "zombie_write", true),
+        (Mutant::SweepUnread, "sweep_unread", true),
+        (Mutant::SweepWithoutMark, "2_6", false),
     ];
     let decisions: [(CoreBug, SetUp, &str, bool); 3] = [
         (

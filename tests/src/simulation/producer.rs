@@ -68,6 +68,12 @@ impl Producer {
         }
     }
 
+    /// Begins a multipart upload that nobody joins.
+    pub(crate) fn begin_parts(&self, conversation: &str, chunk: &str) {
+        let key = format!("uploads/{conversation}/{chunk}");
+        self.world.begin_parts(&ObjectName { bucket: "b".to_owned(), key });
+    }
+
     /// Appends a record in its partition, or `shift` partitions beside it, as with another partitioner.
     pub(crate) fn send(&mut self, mut record: Record, shift: i32) -> Offset {
         self.events += 1;

@@ -346,7 +346,7 @@ impl Fold for Aggregate {
 }
 
 /// The topics whose records are facts.
-const FACTS: [Topic; 7] = [
+pub(crate) const FACTS: [Topic; 7] = [
     Topic::Uploads,
     Topic::Splits,
     Topic::Transcripts,

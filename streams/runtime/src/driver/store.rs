@@ -216,6 +216,12 @@ impl World {
         self.state().rows.all_submissions()
     }
 
+    /// How many of a provider's jobs are known of a conversation.
+    #[must_use]
+    pub fn jobs(&self, conversation: &str) -> usize {
+        self.state().rows.jobs(conversation).len()
+    }
+
     /// The entries of the index of open windows.
     #[must_use]
     pub fn open_windows(&self) -> Vec<OpenWindow> {

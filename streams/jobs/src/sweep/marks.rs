@@ -1,0 +1,105 @@
+//! What the last run found unreferenced: one object, a line a mark, that only a run without dry run replaces.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hansard_core::id::Timestamp;
+use hansard_runtime::ports::PortError;
+use hansard_runtime::ports::objects::{ObjectHead, ObjectName};
+
+use super::Sweep;
+
+/// Where the marks lie, outside of what is swept.
+const KEY: &str = "sweep/marks";
+
+/// The content that was marked: anything written since then is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) etag: String,
+    pub(super) modified: Timestamp,
+    pub(super) bytes: u64,
+}
+
+/// The marked objects by key.
+pub(super) type Marks = BTreeMap<String, Mark>;
+
+impl Mark {
+    pub(super) fn of(head: &ObjectHead) -> Self {
+        Self { etag: head.etag.clone(), modified: head.modified, bytes: head.bytes }
+    }
+}
+
+/// A key in one line.
+fn escaped(key: &str) -> String {
+    key.replace('%', "%25").replace('\n', "%0A")
+}
+
+fn unescaped(key: &str) -> String {
+    key.replace("%0A", "\n").replace("%25", "%")
+}
+
+fn write(marks: &Marks) -> Bytes {
+    let mut text = String::new();
+    for (key, Mark { etag, modified, bytes }) in marks {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{etag} {} {bytes} {}", modified.0, escaped(key));
+    }
+    text.into()
+}
+
+/// The marks in a text; a line that is none marks nothing, so that the worst is a run more.
+fn read(text: &str) -> Marks {
+    let mark = |line: &str| {
+        let mut parts = line.splitn(4, ' ');
+        let etag = parts.next()?.to_owned();
+        let modified = Timestamp(parts.next()?.parse().ok()?);
+        let bytes = parts.next()?.parse().ok()?;
+        Some((unescaped(parts.next()?), Mark { etag, modified, bytes }))
+    };
+    text.lines().filter_map(mark).collect()
+}
+
+impl Sweep {
+    fn marks_name(&self) -> ObjectName {
+        ObjectName { bucket: self.storage.bucket.clone(), key: KEY.to_owned() }
+    }
+
+    /// The marks of the last run; none where there was none.
+    pub(super) async fn marks(&self) -> Result<Marks, PortError> {
+        let mut body = match self.ports.objects.get(&self.marks_name(), None).await {
+            Ok(body) => body,
+            Err(PortError::NotFound { .. }) => return Ok(Marks::new()),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        while let Some(part) = body.next().await {
+            bytes.extend_from_slice(&part?);
+        }
+        Ok(read(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Replaces the marks.
+    pub(super) async fn mark(&self, marks: &Marks) -> Result<(), PortError> {
+        self.ports.objects.put(&self.marks_name(), "text/plain", write(marks)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_read_as_they_were_written() {
+        let mark = |etag: &str| Mark { etag: etag.to_owned(), modified: Timestamp(-7), bytes: 3 };
+        let keys = ["uploads/c/a b", "uploads/c/%0A", "uploads/c/\n", "uploads/c/%25\n%"];
+        let marks: Marks = keys.iter().map(|key| ((*key).to_owned(), mark("e-2"))).collect();
+        assert_eq!(read(&String::from_utf8_lossy(&write(&marks))), marks);
+    }
+
+    #[test]
+    fn what_is_no_mark_marks_nothing() {
+        assert_eq!(read("\ne 1 2\ne x 2 uploads/c\n{\"a\": 1}\ne 1 -2 k\n"), Marks::new());
+    }
+}
