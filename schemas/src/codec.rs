@@ -140,7 +140,7 @@ impl<'a> Input<'a> {
     }
 
     /// The number of items in the next block of an array or map, each of at least `least` bytes; 0 ends it.
-    fn block(&mut self, least: usize) -> Result<usize, DatumError> {
+    pub(crate) fn block(&mut self, least: usize) -> Result<usize, DatumError> {
         let mut declared = self.long()?;
         if declared < 0 {
             // The block's size in bytes lets a reader skip it; we read it, and so need none.
@@ -153,6 +153,16 @@ impl<'a> Input<'a> {
             })?;
         }
         self.count(declared, least)
+    }
+
+    /// Reads on, and gives the bytes that were read.
+    pub(crate) fn passed(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<(), DatumError>,
+    ) -> Result<&'a [u8], DatumError> {
+        let start = self.at;
+        read(self)?;
+        Ok(&self.bytes[start..self.at])
     }
 
     /// Ends the reading: nothing may be left.
@@ -180,6 +190,14 @@ pub(crate) trait Datum: Sized {
     /// # Errors
     /// [`DatumError`] for bytes that no writer of this type would have written.
     fn read(input: &mut Input<'_>) -> Result<Self, DatumError>;
+
+    /// Passes over a value that [`Self::read`] would take, and makes nothing of it.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    fn check(input: &mut Input<'_>) -> Result<(), DatumError> {
+        Self::read(input).map(drop)
+    }
 
     /// The type in Avro's parsing canonical form, from which a test proves that struct and schema agree.
     #[cfg(test)]
@@ -304,6 +322,10 @@ impl Datum for String {
         input.text().map(Self::from)
     }
 
+    fn check(input: &mut Input<'_>) -> Result<(), DatumError> {
+        input.text().map(drop)
+    }
+
     #[cfg(test)]
     fn canonical() -> String {
         r#""string""#.into()
@@ -342,6 +364,14 @@ impl<T: Datum> Datum for Option<T> {
         match input.long()? {
             0 => Ok(None),
             1 => T::read(input).map(Some),
+            branch => Err(DatumError::Branch { at: input.at, branch }),
+        }
+    }
+
+    fn check(input: &mut Input<'_>) -> Result<(), DatumError> {
+        match input.long()? {
+            0 => Ok(()),
+            1 => T::check(input),
             branch => Err(DatumError::Branch { at: input.at, branch }),
         }
     }

@@ -51,7 +51,7 @@ pub fn split_digest(split: &Split) -> String {
         split.channels.write(avro);
         split.truncated.write(avro);
         split.silent_ms.write(avro);
-        put_array(&split.segments, avro, |segment: &SplitSegment, avro| {
+        put_array(split.segments.iter(), avro, |segment: &SplitSegment, avro| {
             segment.index.write(avro);
             segment.start_ms.write(avro);
             segment.end_ms.write(avro);
@@ -82,14 +82,14 @@ pub fn segment_digest(segment: &Segment) -> String {
 pub fn text_sha256(transcript: &Transcript) -> String {
     digest(|avro| {
         transcript.text.write(avro);
-        put_array(&transcript.words, avro, |word: &Word, avro| {
+        put_array(transcript.words.iter(), avro, |word: Word, avro| {
             word.text.write(avro);
             word.start_ms.write(avro);
             word.end_ms.write(avro);
             word.confidence.write(avro);
             word.speaker.write(avro);
         });
-        put_array(&transcript.redactions, avro, |redaction: &Redaction, avro| {
+        put_array(transcript.redactions.iter(), avro, |redaction: &Redaction, avro| {
             redaction.kind.write(avro);
             redaction.start.write(avro);
             redaction.end.write(avro);
@@ -121,10 +121,10 @@ fn put_options(options: &Options, avro: &mut Vec<u8>) {
     options.keyterms.write(avro);
 }
 
-fn put_array<T>(items: &[T], avro: &mut Vec<u8>, put: impl Fn(&T, &mut Vec<u8>)) {
-    if !items.is_empty() {
+fn put_array<T>(items: impl ExactSizeIterator<Item = T>, avro: &mut Vec<u8>, put: impl Fn(T, &mut Vec<u8>)) {
+    if items.len() > 0 {
         write_len(items.len(), avro);
-        items.iter().for_each(|item| put(item, avro));
+        items.for_each(|item| put(item, avro));
     }
     write_len(0, avro);
 }

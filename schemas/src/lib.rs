@@ -21,6 +21,7 @@ mod released;
 mod tests;
 mod topics;
 mod validate;
+mod words;
 
 pub use codec::DatumError;
 pub use digest::{event_id, segment_digest, split_digest, text_sha256, upload_digest};
@@ -37,3 +38,4 @@ pub use topics::{
     Topic, TopicSpec, Topics, UnknownName, topic_of,
 };
 pub use validate::validate;
+pub use words::Words;

@@ -20,6 +20,11 @@ macro_rules! part {
                 Ok(Self { $($field: $crate::codec::Datum::read(input)?,)+ })
             }
 
+            fn check(input: &mut $crate::codec::Input<'_>) -> Result<(), $crate::codec::DatumError> {
+                $(<$type as $crate::codec::Datum>::check(input)?;)+
+                Ok(())
+            }
+
             #[cfg(test)]
             fn canonical() -> String {
                 let fields = [$(format!(

@@ -206,7 +206,7 @@ class BadInputs(unittest.TestCase):
         self.refused(410, "erased", self.up.open, "gone")
 
     def test_a_data_directory_has_one_owner(self):
-        code, _, err = hansard.run(*self.up.arguments())
+        code, _, err = hansard.run(*self.up.command()[1:])
         self.assertEqual((code, "in use" in err), (1, True), err)
 
 

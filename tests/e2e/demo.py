@@ -33,11 +33,12 @@ def word_errors(said, heard):
     return row[-1] / len(said)
 
 
-def demo(*options):
+def demo(*options, **variables):
     """The demonstration's JSON, and what ffprobe says of the merged file."""
     with tempfile.TemporaryDirectory(prefix="hansard-e2e-") as directory:
         path = Path(directory) / "merged.ogg"
-        code, out, err = hansard.run("demo", "--exit", "--json", f"--output={path}", *options)
+        env = hansard.environment(**variables)
+        code, out, err = hansard.run("demo", "--exit", "--json", f"--output={path}", *options, env=env)
         if code != 0:
             raise AssertionError(f"exit code {code}: {err}")
         probe = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "json", str(path)]
@@ -63,8 +64,11 @@ class Demo(unittest.TestCase):
         total = sum(chunk["duration_ms"] for chunk in told["chunks"]) / 1000
         self.assertAlmostEqual(seconds, total, delta=0.01 * total)
 
-    def test_a_chunk_that_is_no_audio_is_named(self):
-        told, seconds = demo("--bad-chunk")
+    def test_a_chunk_that_is_no_audio_is_named_on_a_new_machine(self):
+        """With an empty cache: model and recordings are fetched."""
+        with tempfile.TemporaryDirectory(prefix="hansard-e2e-") as cache:
+            told, seconds = demo("--bad-chunk", HANSARD_CACHE=cache)
+            self.assertTrue(list(Path(cache).rglob("*.wav")), "the recordings were fetched into the cache")
         self.assertEqual((told["status"], told["outcome"]), ("delivered", "with_failures"))
         [bad] = [chunk for chunk in told["chunks"] if chunk["status"] != "complete"]
         self.assertEqual((bad["chunk_id"], bad["status"]), ("not-audio", "failed"))

@@ -93,17 +93,16 @@ class Hansard:
         self.tokens = {}
         self.start()
 
-    def arguments(self):
-        """The command line without the program."""
+    def command(self):
+        """The command line."""
         flags = [f"--{name}={value}" for name, value in self.settings.items()]
-        return ["up", "--json", f"--data-dir={self.directory}/data", *flags]
+        return [binary(), "up", "--json", f"--data-dir={self.directory}/data", *flags]
 
     def start(self):
         """Starts it and waits until it takes calls."""
         said = Path(self.directory) / "log"
         with said.open("a", encoding="utf-8") as log:
-            command = [binary(), *self.arguments()]
-            self.process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(self.command(), env=environment(), stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"hansard did not start: {said.read_text()[-2000:]}")

@@ -2,7 +2,6 @@
 //! zero byte or follow their length, so that no key is the beginning of another's.
 
 use hansard_core::id::Digest;
-use hansard_runtime::ports::facts::{RowKey, TextKey};
 use hansard_runtime::ports::journal::{JournalKey, SubmissionId};
 use hansard_runtime::ports::windows::OpenWindow;
 
@@ -50,12 +49,6 @@ impl Key {
         self.bytes(name.as_bytes()).byte(0)
     }
 
-    /// Any text; sorts by length first.
-    pub(crate) fn text(self, text: &str) -> Self {
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        self.bytes(&length.to_be_bytes()).bytes(&text.as_bytes()[..usize::from(length)])
-    }
-
     pub(crate) fn build(self) -> Vec<u8> {
         self.0
     }
@@ -75,32 +68,6 @@ pub(crate) fn batch(slot: Slot, last: i64) -> Vec<u8> {
 pub(crate) fn last_offset(key: &[u8]) -> Option<i64> {
     let bytes = key.get(4..)?.first_chunk::<8>()?;
     Some((u64::from_be_bytes(*bytes) ^ (1 << 63)).cast_signed())
-}
-
-/// The number that a row's kind has in keys. Numbers are for ever.
-const KINDS: [(&str, u8); 11] = [
-    ("open", 1),
-    ("upload", 2),
-    ("finish", 3),
-    ("rerun", 4),
-    ("erase", 5),
-    ("split", 6),
-    ("transcript", 7),
-    ("failure", 8),
-    ("finalize", 9),
-    ("merge", 10),
-    ("summary", 11),
-];
-
-/// The key of a row, unless its kind is none of a fact.
-pub(crate) fn row(conversation: &str, key: &RowKey) -> Option<Key> {
-    let (_, kind) = KINDS.iter().find(|(kind, _)| *kind == key.kind)?;
-    let place = Key::new().name(conversation).byte(*kind).text(&key.chunk).i32(key.segment).i64(key.rank);
-    Some(place.bytes(&key.content.0))
-}
-
-pub(crate) fn text(conversation: &str, key: &TextKey) -> Key {
-    Key::new().name(conversation).text(&key.chunk).i32(key.segment).bytes(&key.sha256.0)
 }
 
 /// The beginning of all keys of a conversation.

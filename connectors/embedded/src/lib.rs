@@ -24,6 +24,7 @@ mod member;
 mod partitions;
 mod repair;
 mod retention;
+mod rows;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,16 @@ use crate::error::OpenError;
 /// Holds the directory until it is dropped, or the process ends in whatever way.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing would not do: a child that is just being started holds a copy of the file until it runs its program.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the data directory stays locked until this process ends");
+        }
+    }
 }
 
 impl DirectoryLock {
@@ -41,6 +50,6 @@ impl DirectoryLock {
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

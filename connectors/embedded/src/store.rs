@@ -29,9 +29,9 @@ pub(crate) enum Space {
     Meta,
     /// Record batches.
     Log,
-    /// Rows of facts.
+    /// Groups of rows of facts.
     Facts,
-    /// Transcripts with their texts.
+    /// Groups of transcripts with their texts.
     Texts,
     /// Steps of effects.
     Journal,
@@ -80,11 +80,11 @@ impl Space {
             Self::Log => options
                 .max_memtable_size(config.write_buffer_bytes)
                 .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(4 << 10))),
-            // Compressed from the start: it costs no more than writing the bytes would, and a sixth of the space.
+            // Groups of rows come compressed.
             Self::Facts | Self::Texts => options
                 .max_memtable_size(config.write_buffer_bytes)
                 .data_block_size_policy(BlockSizePolicy::all(16 << 10))
-                .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)),
+                .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
             _ => options.max_memtable_size(4 << 20),
         }
     }

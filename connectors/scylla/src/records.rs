@@ -3,7 +3,7 @@
 
 use hansard_schemas::{
     Counts, Erase, Failure, Finalize, FinalizeChunk, Finish, Gap, Merge, MergeInput, Object, Open, Options,
-    Origin, Record, Redaction, Rerun, Split, SplitSegment, Summary, Transcript, Upload, Word,
+    Origin, Record, Redaction, Rerun, Split, SplitSegment, Summary, Transcript, Upload, Word, Words,
 };
 use scylla::value::CqlValue;
 
@@ -68,6 +68,28 @@ parts! {
     FinalizeChunk "finalize_chunk" { chunk_id, track, status, digest, sequence, offset_ms, duration_ms, segments }
     Gap "gap" { track, status, code, chunk_id, segment, sequence }
     MergeInput "merge_input" { chunk_id, status, code, offset_ms, duration_ms }
+}
+
+impl Column for Words {
+    fn cql_type() -> String {
+        Vec::<Word>::cql_type()
+    }
+    fn value(&self) -> Value<'_> {
+        if self.is_empty() { Value::Unset } else { Value::List(self.iter().map(word).collect()) }
+    }
+    fn read(value: Option<CqlValue>) -> Option<Self> {
+        Vec::<Word>::read(value).map(Self::from_iter)
+    }
+}
+
+fn word(Word { text, start_ms, end_ms, confidence, speaker }: Word) -> Value<'static> {
+    Value::Part(vec![
+        ("text", Value::Owned(text)),
+        ("start_ms", Value::BigInt(start_ms)),
+        ("end_ms", Value::BigInt(end_ms)),
+        ("confidence", confidence.map_or(Value::Unset, Value::Float)),
+        ("speaker", speaker.map_or(Value::Unset, Value::Owned)),
+    ])
 }
 
 /// The CQL type of a field.

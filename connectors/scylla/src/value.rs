@@ -15,6 +15,8 @@ pub(crate) enum Value<'a> {
     /// Nothing is written: a null would be a tombstone.
     Unset,
     Text(&'a str),
+    /// A text that stood in another encoding.
+    Owned(String),
     Blob(&'a [u8]),
     Int(i32),
     BigInt(i64),
@@ -33,6 +35,7 @@ impl Value<'_> {
     pub(crate) fn weight(&self) -> usize {
         let inner = match self {
             Self::Text(text) => text.len(),
+            Self::Owned(text) => text.len(),
             Self::Blob(bytes) => bytes.len(),
             Self::List(items) => items.iter().map(Self::weight).sum(),
             Self::Map(entries) => entries.iter().map(|(key, value)| key.len() + value.weight()).sum(),
@@ -57,6 +60,7 @@ impl SerializeValue for Value<'_> {
         match self {
             Self::Unset => Ok(writer.set_unset()),
             Self::Text(text) => text.serialize(column, writer),
+            Self::Owned(text) => text.serialize(column, writer),
             Self::Blob(bytes) => bytes.serialize(column, writer),
             Self::Int(number) => number.serialize(column, writer),
             Self::BigInt(number) => number.serialize(column, writer),

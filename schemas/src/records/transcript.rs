@@ -1,6 +1,7 @@
 //! What transcribing gives: a provider's webhook as received, and the transcript of a segment.
 
 use crate::macros::{part, record};
+use crate::words::Words;
 
 record! {
     /// A provider's webhook as it was received.
@@ -55,7 +56,7 @@ record! {
         /// Provider's confidence in the language, from 0 to 1.
         pub language_confidence: Option<f32>,
         /// The words with their times, where the provider gives them.
-        pub words: Vec<Word>,
+        pub words: Words,
         /// Where something was removed from the text.
         pub redactions: Vec<Redaction>,
         /// Time from submission to result in milliseconds.

@@ -209,7 +209,7 @@ pub(super) fn transcript() -> Transcript {
         provider_job_id: some("j-1"),
         currency: some("EUR"),
         language_confidence: Some(0.5),
-        words: vec![word("Order,", 14_500), word("[name]!", 15_000)],
+        words: [word("Order,", 14_500), word("[name]!", 15_000)].into_iter().collect(),
         redactions: vec![Redaction { kind: "name".into(), start: 7, end: 13 }],
         latency_ms: Some(900),
         cost_micros: Some(1_250),

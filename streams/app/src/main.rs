@@ -17,6 +17,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Facts are many small texts, which come and go in batches: the system's allocator took a quarter of the time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit code of a wrong command line.
 const USAGE: u8 = 2;
 /// The exit code of a wrong configuration (`EX_CONFIG`).

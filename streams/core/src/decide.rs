@@ -28,11 +28,13 @@ pub enum Decision {
 /// clock looks beyond it, so nothing that waits in the log is ever overlooked.
 #[must_use]
 pub fn decide(window: &Window, rules: &Rules, judged: Timestamp) -> Decision {
-    let nothing = Decision::Wait { look_at: None };
-    let Some(plan) = Plan::of(window, rules) else { return nothing };
-    if is_settled(window, rules) {
-        return nothing;
-    }
+    decision(window, rules, judged, is_settled(window, rules))
+}
+
+/// The decision, where it is known whether the last finalize says what the window says now.
+pub(crate) fn decision(window: &Window, rules: &Rules, judged: Timestamp, settled: bool) -> Decision {
+    let plan = Plan::of(window, rules).filter(|_| !settled);
+    let Some(plan) = plan else { return Decision::Wait { look_at: None } };
     if judged < plan.closing {
         return Decision::Wait { look_at: Some(plan.closing) };
     }

@@ -32,7 +32,7 @@ pub use id::{
 };
 pub use manifest::{Cause, Counts, Generations, Manifest, Outcome};
 pub use rules::Rules;
-pub use status::{Explanation, Status, explain, status};
+pub use status::{Explanation, Status, explain, judge, status};
 pub use window::Window;
 
 #[cfg(test)]

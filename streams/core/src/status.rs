@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::decide::{Decision, Plan, decide};
+use crate::decide::{Decision, Plan, decide, decision};
 use crate::draft::{is_settled, missing_chunks};
 use crate::id::{ChunkId, Generation, Revision, Stage, Timestamp, Track, words};
 use crate::rules::Rules;
@@ -84,6 +84,17 @@ pub struct Awaited {
 /// How the conversation stands at a moment that the log is read to (see [`crate::decide`]).
 #[must_use]
 pub fn status(window: &Window, rules: &Rules, judged: Timestamp) -> Status {
+    standing(window, rules, judged, is_settled(window, rules))
+}
+
+/// The decision about a window together with its status: what both rest on is looked at once.
+#[must_use]
+pub fn judge(window: &Window, rules: &Rules, judged: Timestamp) -> (Decision, Status) {
+    let settled = is_settled(window, rules);
+    (decision(window, rules, judged, settled), standing(window, rules, judged, settled))
+}
+
+fn standing(window: &Window, rules: &Rules, judged: Timestamp, settled: bool) -> Status {
     if window.is_erased() {
         return Status::Erased;
     }
@@ -91,10 +102,11 @@ pub fn status(window: &Window, rules: &Rules, judged: Timestamp) -> Status {
         let closing = Plan::of(window, rules).is_some_and(|plan| plan.closing <= judged);
         return if closing { Status::Closing } else { Status::Open };
     }
-    if !is_settled(window, rules) {
-        return Status::Closing;
+    match (settled, window.merge(), window.summary()) {
+        (false, ..) => Status::Closing,
+        (true, Some(_), Some(_)) => Status::Delivered,
+        (true, ..) => Status::Finalized,
     }
-    if window.merge().is_some() && window.summary().is_some() { Status::Delivered } else { Status::Finalized }
 }
 
 /// What the conversation is waiting for, at a moment that the log is read to (see [`crate::decide`]).

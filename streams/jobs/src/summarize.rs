@@ -48,11 +48,24 @@ impl Summarize {
 
     /// Assembles and writes the document; nothing where the texts are no longer those of the finalize.
     async fn write(&self, finalize: &Finalize, known: &Known) -> Result<Option<Written>, Failed> {
-        let mut chunks = Vec::with_capacity(finalize.chunks.len());
-        for chunk in &finalize.chunks {
-            let Some(placed) = self.place(finalize, chunk, known).await? else { return Ok(None) };
-            chunks.push(placed);
+        let Some(wanted) = wanted(finalize, known) else { return Ok(None) };
+        let keys: Vec<TextKey> = wanted.iter().flatten().cloned().collect();
+        // All at once: a store may have to go through all texts of a conversation to find any.
+        let texts = self.effect.ports.facts.texts(&finalize.conversation_id, &keys).await?;
+        if let Some((_, key)) = texts.iter().zip(&keys).find(|(text, _)| text.is_none()) {
+            // A text is written no later than its row.
+            let cause = format!("the text of segment {} of chunk {:?} is not there", key.segment, key.chunk);
+            return Err(Failed::new(Class::Transient, "text_missing", cause));
         }
+        let mut texts = texts.into_iter().flatten();
+        let placed = finalize.chunks.iter().zip(&wanted).map(|(chunk, keys)| PlacedChunk {
+            chunk: chunk.chunk_id.clone(),
+            track: chunk.track.clone(),
+            offset: Millis(chunk.offset_ms),
+            duration: Millis(chunk.duration_ms),
+            segments: texts.by_ref().take(keys.len()).map(spoken).collect(),
+        });
+        let chunks = placed.collect();
         let mut document = Document::assemble(chunks);
         document.conversation.clone_from(&finalize.conversation_id);
         document.revision = finalize.revision;
@@ -66,44 +79,6 @@ impl Summarize {
         let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
         self.effect.ports.objects.put(&object, "application/json", body).await?;
         Ok(Some(Written { document, digest, key }))
-    }
-
-    /// One chunk with its texts; nothing where its digest is not the finalize's.
-    async fn place(
-        &self,
-        finalize: &Finalize,
-        chunk: &FinalizeChunk,
-        known: &Known,
-    ) -> Result<Option<PlacedChunk>, Failed> {
-        let Ok(id) = ChunkId::new(chunk.chunk_id.as_str()) else { return Ok(None) };
-        let segments: Vec<(u32, SegmentStatus)> = known.window.segments(&id).collect();
-        if chunk_digest(segments.iter().map(|(_, status)| *status)).0[..] != chunk.digest[..] {
-            return Ok(None);
-        }
-        let keys = segments.iter().filter_map(|(segment, status)| match status {
-            SegmentStatus::Transcribed(sha256) => Some(TextKey {
-                chunk: chunk.chunk_id.clone(),
-                segment: i32::try_from(*segment).unwrap_or(i32::MAX),
-                sha256: *sha256,
-            }),
-            SegmentStatus::Failed | SegmentStatus::Pending => None,
-        });
-        let keys: Vec<TextKey> = keys.collect();
-        let texts = self.effect.ports.facts.texts(&finalize.conversation_id, &keys).await?;
-        let missing = texts.iter().position(Option::is_none);
-        if let Some(segment) = missing.and_then(|place| keys.get(place)) {
-            // A text is written no later than its row.
-            let cause =
-                format!("the text of segment {} of chunk {:?} is not there", segment.segment, segment.chunk);
-            return Err(Failed::new(Class::Transient, "text_missing", cause));
-        }
-        Ok(Some(PlacedChunk {
-            chunk: chunk.chunk_id.clone(),
-            track: chunk.track.clone(),
-            offset: Millis(chunk.offset_ms),
-            duration: Millis(chunk.duration_ms),
-            segments: texts.into_iter().flatten().map(spoken).collect(),
-        }))
     }
 
     async fn call(&self, document: &Document, options: &Options) -> Result<Bytes, Failed> {
@@ -123,6 +98,27 @@ impl Summarize {
             ..Default::default()
         }))
     }
+}
+
+/// The texts of each chunk; nothing where a chunk's digest is not the finalize's.
+fn wanted(finalize: &Finalize, known: &Known) -> Option<Vec<Vec<TextKey>>> {
+    let of = |chunk: &FinalizeChunk| {
+        let id = ChunkId::new(chunk.chunk_id.as_str()).ok()?;
+        let segments: Vec<(u32, SegmentStatus)> = known.window.segments(&id).collect();
+        if chunk_digest(segments.iter().map(|(_, status)| *status)).0[..] != chunk.digest[..] {
+            return None;
+        }
+        let keys = segments.into_iter().filter_map(|(segment, status)| match status {
+            SegmentStatus::Transcribed(sha256) => Some(TextKey {
+                chunk: chunk.chunk_id.clone(),
+                segment: i32::try_from(segment).unwrap_or(i32::MAX),
+                sha256,
+            }),
+            SegmentStatus::Failed | SegmentStatus::Pending => None,
+        });
+        Some(keys.collect())
+    };
+    finalize.chunks.iter().map(of).collect()
 }
 
 /// What goes into a summary: what was said, by whom it is summarised, and how. The document's revision is not in it: the
@@ -154,7 +150,7 @@ fn spoken(transcript: Transcript) -> Spoken {
         text: transcript.text,
         words: transcript
             .words
-            .into_iter()
+            .iter()
             .map(|word| Word {
                 text: word.text,
                 start: Millis(word.start_ms),

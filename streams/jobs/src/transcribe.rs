@@ -58,7 +58,7 @@ impl Transcribe {
             audio_ms: reply.audio_ms,
             language: reply.language,
             language_confidence: reply.language_confidence,
-            words: reply.words,
+            words: reply.words.into_iter().collect(),
             provider_job_id: reply.provider_job_id,
             latency_ms: Some(reply.latency_ms),
             ..Default::default()

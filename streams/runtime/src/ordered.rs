@@ -205,7 +205,7 @@ impl<F: Fold> Ordered<F> {
             let mut any = false;
             let (fold, redeliver, clock) = (&mut self.fold, &self.redeliver, &self.ports.clock);
             let work = async {
-                let mut facts = Vec::new();
+                let mut facts = Vec::with_capacity(fetched.iter().map(|run| run.records.len()).sum());
                 for run in &fetched {
                     take_in(fold, run, partitions, redeliver, clock.now(), &mut batch, &mut facts).await?;
                 }

@@ -157,7 +157,7 @@ fn answer(split: &Split, segment: i32, number: usize) -> Record {
         start_ms: i64::from(segment) * 15_000,
         end_ms: i64::from(segment + 1) * 15_000,
         audio_ms: 15_000,
-        words,
+        words: words.into_iter().collect(),
         ..Default::default()
     };
     transcript.text_sha256 = text_sha256(&transcript);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hansard_core::fact::Fact;
 use hansard_core::id::{ChunkId, Digest, Stage, Timestamp};
-use hansard_core::{Decision, Rules, Status, Window, status};
+use hansard_core::{Decision, Status, Window};
 use hansard_runtime::ports::facts::Row;
 use hansard_schemas::{
     Conversation, Failure, Object, Options, Record, RecordName, Segment, Split, event_id, upload_digest,
@@ -34,9 +34,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn of(window: &Window, rules: &Rules, judged: Timestamp) -> Self {
+    pub(super) fn of(window: &Window, status: Status) -> Self {
         let outcome = |failed: bool| if failed { "failed" } else { "done" };
-        let status = status(window, rules, judged);
         Self {
             status,
             revision: window.revision().0,
@@ -117,17 +116,11 @@ impl Extras {
 }
 
 /// The revision that is awaited, if one is: its entry must be in the index before anything commits.
-pub(super) fn awaited_revision(
-    window: &Window,
-    rules: &Rules,
-    judged: Timestamp,
-    decision: &Decision,
-) -> Option<i32> {
-    let last = window.revision().0;
+pub(super) fn awaited_revision(told: &Told, decision: &Decision) -> Option<i32> {
     match decision {
         Decision::Finalize(manifest) => Some(manifest.revision.0),
-        Decision::Wait { look_at: Some(_) } => Some(last.saturating_add(1)),
-        Decision::Wait { look_at: None } => (!Told::of(window, rules, judged).is_at_rest()).then_some(last),
+        Decision::Wait { look_at: Some(_) } => Some(told.revision.saturating_add(1)),
+        Decision::Wait { look_at: None } => (!told.is_at_rest()).then_some(told.revision),
     }
 }
 

@@ -14,11 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hansard_core::fact::Fact;
 use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_core::redelivery::Class;
-use hansard_core::{Decision, Rules, Window, decide};
+use hansard_core::{Decision, Rules, Window, judge};
 use hansard_runtime::ordered::{Applied, Fold};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::facts::{Erasure, Row};
@@ -27,6 +28,7 @@ use hansard_runtime::stage::{Failed, Input};
 use hansard_schemas::{Record, Topic};
 
 use crate::convert;
+use emit::Told;
 pub use emit::{hex, segment};
 use shard::{Kept, Shard};
 
@@ -65,6 +67,10 @@ pub struct Aggregate {
     shards: BTreeMap<Partition, Shard>,
     /// Windows that changed, or whose time has come, and that are not decided about yet.
     touched: BTreeSet<Place>,
+    /// Chunks whose segments a rerun asks for again, and what follows from facts beside decisions. Both outlast a failure
+    /// on the way to their emission, since joining the same facts again would not bring them back.
+    rework: BTreeMap<Place, emit::Rework>,
+    follow: Vec<(Partition, Record)>,
     /// False during a take-over.
     deciding: bool,
 }
@@ -76,6 +82,14 @@ pub struct Known {
     fact: Fact,
 }
 
+/// Facts that are taken in together, conversation by conversation.
+struct Taken {
+    /// The conversations, each with the place of its first fact.
+    places: Vec<(Place, usize)>,
+    rows: Vec<Row>,
+    facts: Vec<Fact>,
+}
+
 /// A conversation in its partition.
 type Place = (Partition, Arc<str>);
 
@@ -83,7 +97,73 @@ impl Aggregate {
     /// An aggregator with its ports.
     #[must_use]
     pub fn new(ports: Ports, config: AggregateConfig) -> Self {
-        Self { ports, config, shards: BTreeMap::new(), touched: BTreeSet::new(), deciding: false }
+        Self {
+            ports,
+            config,
+            shards: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            rework: BTreeMap::new(),
+            follow: Vec::new(),
+            deciding: false,
+        }
+    }
+
+    /// Brings facts into the order of their conversations, so that what is done for each is done once.
+    fn taken(&self, known: Vec<Known>) -> Taken {
+        fn key(known: &Known) -> (Partition, &str) {
+            (known.partition, known.row.record.conversation_id())
+        }
+        let mut order: Vec<usize> = (0..known.len()).collect();
+        order.sort_by(|a, b| key(&known[*a]).cmp(&key(&known[*b])));
+        let mut known: Vec<Option<Known>> = known.into_iter().map(Some).collect();
+        let mut taken = Taken {
+            places: Vec::new(),
+            rows: Vec::with_capacity(known.len()),
+            facts: Vec::with_capacity(known.len()),
+        };
+        for known in order.into_iter().filter_map(|at| known[at].take()) {
+            let id = known.row.record.conversation_id();
+            let same = taken.places.last().is_some_and(|((p, c), _)| *p == known.partition && **c == *id);
+            if !same {
+                let kept = self.shards.get(&known.partition).and_then(|shard| shard.name(id));
+                taken.places.push(((known.partition, kept.unwrap_or_else(|| id.into())), taken.rows.len()));
+            }
+            taken.rows.push(known.row);
+            taken.facts.push(known.fact);
+        }
+        taken
+    }
+
+    /// Joins facts to their windows, which are in memory.
+    fn join(&mut self, taken: &Taken) {
+        let ends = taken.places.iter().skip(1).map(|(_, start)| *start).chain([taken.rows.len()]);
+        for ((place, start), end) in taken.places.iter().zip(ends) {
+            let kept = self.shards.entry(place.0).or_default().kept(&place.1);
+            let Some(window) = kept.window.as_mut() else { continue };
+            for (row, fact) in taken.rows[*start..end].iter().zip(&taken.facts[*start..end]) {
+                let stood = emit::standing(window, fact);
+                let changed = window.apply(fact);
+                if let Fact::Finalize(finalize) = fact {
+                    if changed && window.contents_of_revision() > 1 {
+                        let revision = finalize.revision.0;
+                        tracing::error!(
+                            conversation = &*place.1,
+                            revision,
+                            "two contents of one revision; another follows"
+                        );
+                    }
+                    kept.unread = kept.unread.filter(|unread| *unread > finalize.revision);
+                }
+                kept.extras.learn(row);
+                let conflict = emit::conflict(window, stood, fact, row);
+                self.follow.extend(conflict.map(|record| (place.0, record)));
+                if let Some(chunk) = emit::rework(window, fact) {
+                    self.rework.entry(place.clone()).or_default().insert(chunk);
+                }
+            }
+            // Also where nothing changed: a replayed fact whose row was written may never have been decided about.
+            self.touched.insert(place.clone());
+        }
     }
 
     fn kept(&mut self, place: &Place) -> &mut Kept {
@@ -92,8 +172,7 @@ impl Aggregate {
 
     /// Reads windows back that are not in memory.
     async fn load(&mut self, places: impl Iterator<Item = Place>) -> Result<(), Failed> {
-        let mut absent: BTreeSet<Place> = places.collect();
-        absent.retain(|place| self.kept(place).window.is_none());
+        let absent: Vec<Place> = places.filter(|place| self.kept(place).window.is_none()).collect();
         let reads = absent.into_iter().map(|place| read(self.ports.clone(), place));
         let windows: Vec<(Place, Vec<Known>, bool)> =
             stream::iter(reads).buffered(self.config.reads_max).try_collect().await?;
@@ -112,9 +191,8 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Writes rows and carries erasures out: the marker first.
-    async fn keep(&self, rows: &[Row]) -> Result<(), Failed> {
-        self.ports.facts.write(rows).await?;
+    /// Carries erasures out: the marker first.
+    async fn erase(&self, rows: &[Row]) -> Result<(), Failed> {
         for row in rows {
             let Record::Erase(erase) = &row.record else { continue };
             let marker = Erasure { time: row.time, reason: erase.reason.clone().unwrap_or_default() };
@@ -135,13 +213,14 @@ impl Aggregate {
             let (judged, rules) = (self.shards.entry(place.0).or_default().judged, self.config.rules);
             let kept = self.kept(&place);
             let Some(window) = &kept.window else { continue };
-            match catch_unwind(AssertUnwindSafe(|| decide(window, &rules, judged))) {
-                Ok(decision) => {
-                    let awaited = emit::awaited_revision(window, &rules, judged, &decision);
+            match catch_unwind(AssertUnwindSafe(|| judge(window, &rules, judged))) {
+                Ok((decision, status)) => {
+                    let told = Told::of(window, status);
+                    let awaited = emit::awaited_revision(&told, &decision);
                     if let Some(revision) = awaited.filter(|r| kept.entries.iter().all(|e| e.revision < *r)) {
                         needed.push((place.clone(), entry(&place, revision, now)));
                     }
-                    decisions.push((place, decision));
+                    decisions.push((place, decision, told));
                 }
                 Err(_) => self.quarantine(&place),
             }
@@ -154,15 +233,22 @@ impl Aggregate {
         for (place, entry) in needed {
             self.kept(&place).entries.insert(entry);
         }
-        for (place, decision) in decisions {
-            self.carry_out(&place, decision, now, applied);
+        for (place, decision, told) in decisions {
+            self.carry_out(&place, decision, told, now, applied);
         }
         self.touched.clear();
         Ok(())
     }
 
     /// Emits what was decided, and the status where it changed. In memory a Finalize counts from here on.
-    fn carry_out(&mut self, place: &Place, decision: Decision, now: Timestamp, applied: &mut Applied) {
+    fn carry_out(
+        &mut self,
+        place: &Place,
+        decision: Decision,
+        mut told: Told,
+        now: Timestamp,
+        applied: &mut Applied,
+    ) {
         let (judged, rules) = (self.shards.entry(place.0).or_default().judged, self.config.rules);
         let kept = self.kept(place);
         let Some(window) = kept.window.as_mut() else { return };
@@ -174,21 +260,22 @@ impl Aggregate {
                 window.apply(&Fact::Finalize(fact));
                 kept.unread = Some(manifest.revision);
                 applied.emissions.push((place.0, Record::Finalize(record)));
-                match decide(window, &rules, judged) {
+                let (next, status) = judge(window, &rules, judged);
+                told = Told::of(window, status);
+                match next {
                     Decision::Wait { look_at } => look_at,
                     // Only a conflict of contents forces a revision at once; the clock brings it.
                     Decision::Finalize(_) => Some(judged),
                 }
             }
         };
-        let status = emit::Told::of(window, &rules, judged);
-        if status.is_at_rest() && look_at.is_none() {
+        if told.is_at_rest() && look_at.is_none() {
             applied.settled.extend(std::mem::take(&mut kept.entries));
         }
-        if kept.told.as_ref() != Some(&status) {
-            let record = kept.extras.conversation(&place.1, window, &status, now);
+        if kept.told.as_ref() != Some(&told) {
+            let record = kept.extras.conversation(&place.1, window, &told, now);
             applied.emissions.push((place.0, Record::Conversation(record)));
-            kept.told = Some(status);
+            kept.told = Some(told);
         }
         self.shards.entry(place.0).or_default().look_at(&place.1, look_at);
     }
@@ -259,6 +346,8 @@ impl Fold for Aggregate {
     fn assigned(&mut self) {
         self.shards.clear();
         self.touched.clear();
+        self.rework.clear();
+        self.follow.clear();
         self.deciding = false;
     }
 
@@ -278,43 +367,19 @@ impl Fold for Aggregate {
     }
 
     async fn apply(&mut self, facts: Vec<Known>) -> Result<Applied, Failed> {
-        let place = |known: &Known| (known.partition, Arc::<str>::from(known.row.record.conversation_id()));
-        let places: Vec<Place> = facts.iter().map(place).collect();
-        self.load(places.iter().cloned()).await?;
-        let (rows, facts): (Vec<Row>, Vec<Fact>) =
-            facts.into_iter().map(|known| (known.row, known.fact)).unzip();
-        self.keep(&rows).await?;
+        let taken = self.taken(facts);
+        self.load(taken.places.iter().map(|(place, _)| place.clone())).await?;
+        // The windows are joined while the rows are written: after a failure they are joined again, which changes nothing.
+        let store = Arc::clone(&self.ports.facts);
+        let (written, ()) = future::join(store.write(&taken.rows), async { self.join(&taken) }).await;
+        written?;
+        self.erase(&taken.rows).await?;
+        while let Some((place, chunks)) = self.rework.first_key_value() {
+            let segments = self.segments_again(&place.clone(), &chunks.clone()).await?;
+            self.rework.pop_first();
+            self.follow.extend(segments);
+        }
         let mut applied = Applied::default();
-        let mut rework: BTreeMap<Place, emit::Rework> = BTreeMap::new();
-        for ((place, row), fact) in places.into_iter().zip(&rows).zip(&facts) {
-            let kept = self.kept(&place);
-            let Some(window) = kept.window.as_mut() else { continue };
-            let stood = emit::standing(window, fact);
-            let changed = window.apply(fact);
-            if let Fact::Finalize(finalize) = fact {
-                if changed && window.contents_of_revision() > 1 {
-                    let revision = finalize.revision.0;
-                    tracing::error!(
-                        conversation = &*place.1,
-                        revision,
-                        "two contents of one revision; another follows"
-                    );
-                }
-                kept.unread = kept.unread.filter(|unread| *unread > finalize.revision);
-            }
-            kept.extras.learn(row);
-            applied
-                .emissions
-                .extend(emit::conflict(window, stood, fact, row).map(|record| (place.0, record)));
-            if let Some(chunk) = emit::rework(window, fact) {
-                rework.entry(place.clone()).or_default().insert(chunk);
-            }
-            // Also where it changed nothing: a replayed fact whose row was written may never have been decided about.
-            self.touched.insert(place);
-        }
-        for (place, chunks) in rework {
-            applied.emissions.extend(self.segments_again(&place, &chunks).await?);
-        }
         if self.deciding {
             self.decide(&mut applied).await?;
         } else {
@@ -322,6 +387,8 @@ impl Fold for Aggregate {
                 self.shards.entry(partition).or_default().look_at(&conversation, Some(Timestamp::MIN));
             }
         }
+        self.follow.append(&mut applied.emissions);
+        applied.emissions = std::mem::take(&mut self.follow);
         self.evict();
         Ok(applied)
     }

@@ -56,6 +56,11 @@ impl Default for Shard {
 }
 
 impl Shard {
+    /// The name of a conversation of which something is kept.
+    pub(super) fn name(&self, conversation: &str) -> Option<Arc<str>> {
+        self.kept.get_key_value(conversation).map(|(name, _)| Arc::clone(name))
+    }
+
     /// What is kept of a conversation; marks it as used.
     pub(super) fn kept(&mut self, conversation: &Arc<str>) -> &mut Kept {
         self.use_count += 1;
