@@ -161,9 +161,10 @@ impl Stage {
         (1..=RETRY_TIERS).map(move |tier| Topic::Retry(self, tier))
     }
 
-    /// All topics that this stage subscribes to: its inputs, then its retry topics.
+    /// All topics that this stage subscribes to: its inputs, its retry topics, and its dead letters, which it keeps rows
+    /// of.
     pub fn reads(self) -> Vec<Topic> {
-        self.inputs().chain(self.retries()).collect()
+        self.inputs().chain(self.retries()).chain([Topic::DeadLetter(self)]).collect()
     }
 }
 
@@ -227,7 +228,7 @@ impl Topic {
     pub fn read_by(self) -> Vec<Party> {
         match self {
             Self::Retry(stage, _) => vec![Party::Stage(stage)],
-            Self::DeadLetter(_) => vec![Party::Redrive, Party::Outside],
+            Self::DeadLetter(stage) => vec![Party::Stage(stage), Party::Redrive, Party::Outside],
             _ => self.spec().map_or_else(Vec::new, |spec| spec.read_by.to_vec()),
         }
     }

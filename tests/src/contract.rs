@@ -67,7 +67,7 @@ impl log::Harness for Harness {
         };
         let out = Outgoing {
             to,
-            key: Bytes::from_static(b"k"),
+            key: Some(Bytes::from_static(b"k")),
             value: Some(Bytes::from_static(b"aborted")),
             headers: Vec::new(),
         };

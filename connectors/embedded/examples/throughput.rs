@@ -94,7 +94,7 @@ fn partition(number: usize) -> Partition {
 
 fn outgoing(topic: Topic, number: usize, record: &Record) -> Outgoing {
     let to = TopicPartition { topic, partition: partition(number) };
-    let key = Bytes::copy_from_slice(record.conversation_id().as_bytes());
+    let key = Some(Bytes::copy_from_slice(record.conversation_id().as_bytes()));
     Outgoing { to, key, value: Some(encode(record)), headers: Vec::new() }
 }
 

@@ -48,17 +48,25 @@ impl Draft {
     }
 
     pub(crate) fn push(&mut self, record: &Outgoing) {
-        self.push_frame(self.records, &record.key, record.value.as_ref(), &record.headers);
+        self.push_frame(self.records, record.key.as_ref(), record.value.as_ref(), &record.headers);
         self.records += 1;
     }
 
-    fn push_frame(&mut self, delta: u32, key: &[u8], value: Option<&Bytes>, headers: &[(String, Bytes)]) {
+    fn push_frame(
+        &mut self,
+        delta: u32,
+        key: Option<&Bytes>,
+        value: Option<&Bytes>,
+        headers: &[(String, Bytes)],
+    ) {
         let out = &mut self.bytes;
         out.put_u32_le(delta);
-        out.put_u32_le(length(key.len()));
+        out.put_u32_le(key.map_or(TOMBSTONE, |key| length(key.len())));
         out.put_u32_le(value.map_or(TOMBSTONE, |value| length(value.len())));
         out.put_u32_le(length(headers.len()));
-        out.extend_from_slice(key);
+        if let Some(key) = key {
+            out.extend_from_slice(key);
+        }
         if let Some(value) = value {
             out.extend_from_slice(value);
         }
@@ -153,11 +161,11 @@ impl Batch {
             if offset >= from && *bytes_max == 0 && !records.is_empty() {
                 return Ok(offset);
             }
-            let key = self.slice(&mut at, key)?;
-            let value = if value == TOMBSTONE { None } else { Some(self.slice(&mut at, value)?) };
+            let mut part = |len| if len == TOMBSTONE { Ok(None) } else { self.slice(&mut at, len).map(Some) };
+            let (key, value) = (part(key)?, part(value)?);
             let headers = self.headers(&mut at, headers)?;
             if offset >= from {
-                records.push(LogRecord { offset: Offset(offset), time, key: Some(key), value, headers });
+                records.push(LogRecord { offset: Offset(offset), time, key, value, headers });
                 *bytes_max = bytes_max.saturating_sub(at - frame);
             }
         }
@@ -195,7 +203,7 @@ impl Batch {
         for record in records.iter().filter(|record| keep(record)) {
             let delta = u32::try_from(record.offset.0 - self.first)
                 .map_err(|_| self.corrupt("an offset is too far"))?;
-            let key = record.key.as_deref().unwrap_or_default();
+            let key = record.key.as_ref();
             draft.push_frame(delta, key, record.value.as_ref(), &record.headers);
             draft.records += 1;
         }

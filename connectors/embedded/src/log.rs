@@ -101,9 +101,10 @@ impl Sorted {
     }
 }
 
-fn check_size(record: &Outgoing) -> Result<(), LogError> {
+pub(crate) fn check_size(record: &Outgoing) -> Result<(), LogError> {
     let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let bytes = record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len) + headers;
+    let size = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes = size(&record.key) + size(&record.value) + headers;
     if bytes > RECORD_BYTES_MAX {
         return Err(LogError::TooLarge { to: record.to, bytes, limit: RECORD_BYTES_MAX });
     }

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use hansard_core::id::{Offset, Partition};
 use hansard_runtime::ports::log::{
     Assignment, Committed, Event, Fetched, Group, LogError, METADATA_BYTES_MAX, Member, TopicPartition,
-    TransactError, Transaction,
+    TransactError, Transacted, Transaction,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::group::{MemberId, Signal};
-use crate::log::{Handle, Read, Sorted, joined, out_of_range, read_disk, unpack};
+use crate::log::{Handle, Read, Sorted, check_size, joined, out_of_range, read_disk, unpack};
 use crate::partitions::{Found, Slot};
 use crate::writer::{Commit, Work};
 
@@ -281,15 +281,18 @@ impl Member for LocalMember {
         self.handle.shared.groups().release(&self.name, self.id, Instant::now());
     }
 
-    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Result<(), TransactError>> {
+    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Transacted> {
         let epoch = transaction.epoch;
+        let large = transaction.records.iter().position(|record| check_size(record).is_err());
         let Some(commit) = self.commit(transaction) else {
             self.handle.shared.groups().renew(&self.name, self.id, epoch);
-            return std::future::ready(Err(TransactError::Aborted)).boxed();
+            let error = large.map_or(TransactError::Aborted, |record| TransactError::TooLarge { record });
+            return std::future::ready(Err(error)).boxed();
         };
         let (answer, answered) = oneshot::channel();
         self.handle.send(Work::Commit { commit, answer });
-        async move { answered.await.unwrap_or(Err(TransactError::Indefinite)) }.boxed()
+        // The log's clock is this process' own.
+        async move { answered.await.unwrap_or(Err(TransactError::Indefinite)).map(|()| None) }.boxed()
     }
 
     async fn leave(self: Box<Self>) {

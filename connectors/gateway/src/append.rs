@@ -42,7 +42,7 @@ impl Gateway {
         let conversation = record.conversation_id();
         let outgoing = Outgoing {
             to: self.place(topic_of(record.name()), conversation),
-            key: Bytes::copy_from_slice(conversation.as_bytes()),
+            key: Some(Bytes::copy_from_slice(conversation.as_bytes())),
             value: Some(value),
             headers: Vec::new(),
         };

@@ -247,7 +247,7 @@ fn again(letter: &DeadLetter) -> Outgoing {
     headers.push((header::REDRIVES.to_owned(), Bytes::from(letter.redrives.saturating_add(1).to_string())));
     Outgoing {
         to: TopicPartition { topic: Topic::Retry(letter.id.stage, 1), partition: letter.id.origin.partition },
-        key: letter.key.clone().unwrap_or_default(),
+        key: letter.key.clone(),
         value: letter.value.clone(),
         headers,
     }

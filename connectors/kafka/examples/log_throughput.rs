@@ -24,7 +24,7 @@ fn records(topic: Topic, count: usize) -> Vec<Outgoing> {
     let to = |partition| TopicPartition { topic, partition: Partition(partition) };
     let record = |partition| Outgoing {
         to: to(partition),
-        key: "conversation-0000".into(),
+        key: Some("conversation-0000".into()),
         value: Some(value.clone().into()),
         headers: Vec::new(),
     };

@@ -55,8 +55,10 @@ impl Appender {
 
     fn send(&self, outgoing: &Outgoing) -> Result<DeliveryFuture, KafkaError> {
         let topic = self.names.full(outgoing.to.topic);
-        let mut record =
-            FutureRecord::to(&topic).partition(outgoing.to.partition.0).key(outgoing.key.as_ref());
+        let mut record = FutureRecord::to(&topic).partition(outgoing.to.partition.0);
+        if let Some(key) = &outgoing.key {
+            record = record.key(key.as_ref());
+        }
         if let Some(value) = &outgoing.value {
             record = record.payload(value.as_ref());
         }

@@ -81,12 +81,16 @@ fn full_name(prefix: &str, topic: Topic) -> String {
 /// The size that counts for bounds.
 pub(crate) fn size(outgoing: &Outgoing) -> usize {
     let headers: usize = outgoing.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
-    outgoing.key.len() + outgoing.value.as_ref().map_or(0, Bytes::len) + headers
+    let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+    size(&outgoing.key) + size(&outgoing.value) + headers
 }
 
 /// A record for a producer, to the partition that the caller chose.
 pub(crate) fn record<'a>(topic: &'a str, outgoing: &'a Outgoing) -> BaseRecord<'a, [u8], [u8], ()> {
-    let mut record = BaseRecord::to(topic).partition(outgoing.to.partition.0).key(outgoing.key.as_ref());
+    let mut record = BaseRecord::to(topic).partition(outgoing.to.partition.0);
+    if let Some(key) = &outgoing.key {
+        record = record.key(key.as_ref());
+    }
     if let Some(value) = &outgoing.value {
         record = record.payload(value.as_ref());
     }

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hansard_runtime::ports::log::{
-    Epoch, Event, Group, LogError, METADATA_BYTES_MAX, Member, TopicPartition, TransactError, Transaction,
+    Epoch, Event, Group, LogError, METADATA_BYTES_MAX, Member, TopicPartition, TransactError, Transacted,
+    Transaction,
 };
 use rdkafka::Offset as KafkaOffset;
 use rdkafka::consumer::Consumer;
@@ -123,7 +124,7 @@ impl Member for KafkaMember {
         self.seat.release();
     }
 
-    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Result<(), TransactError>> {
+    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Transacted> {
         let longest = transaction.offsets.iter().map(|committed| committed.metadata.len()).max();
         assert!(longest <= Some(METADATA_BYTES_MAX), "commit metadata of {longest:?} bytes");
         let (reply, result) = oneshot::channel();

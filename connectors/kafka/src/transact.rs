@@ -2,26 +2,26 @@
 //! commit it makes the producer anew under the same id, which resolves whatever is still open, and has the offsets
 //! asked for again.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use hansard_core::id::Offset;
+use hansard_core::id::{Offset, Timestamp};
 use hansard_runtime::ports::log::{
-    Assignment, Committed, Epoch, LogError, TopicPartition, TransactError, Transaction,
+    Assignment, Committed, Epoch, LogError, Outgoing, TopicPartition, TransactError, Transacted, Transaction,
 };
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Offset as KafkaOffset};
 use tokio::sync::oneshot;
 
 use crate::client::log_line;
-use crate::convert::{Names, record, unavailable};
+use crate::convert::{Names, record, size, unavailable};
 use crate::ends::Watermarks;
 use crate::poll::MemberConsumer;
 use crate::seat::{Held, Seat};
@@ -31,7 +31,7 @@ pub(crate) enum Job {
     /// Make the producer anew and find where the assignment of this name begins.
     Settle(Epoch),
     /// Commit, and say how it went.
-    Transact(Transaction, oneshot::Sender<Result<(), TransactError>>),
+    Transact(Transaction, oneshot::Sender<Transacted>),
 }
 
 /// One poll of the producer lasts as long as this, whatever it brings.
@@ -69,7 +69,7 @@ impl Transactions {
         }
     }
 
-    fn transact(&mut self, transaction: &Transaction, reply: oneshot::Sender<Result<(), TransactError>>) {
+    fn transact(&mut self, transaction: &Transaction, reply: oneshot::Sender<Transacted>) {
         let epoch = transaction.epoch;
         let result = match (self.seat.membership(epoch), &self.producer) {
             (Some(membership), Some(producer)) => {
@@ -164,22 +164,19 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Nothing is aborted here: making the producer anew does that, and waits for it.
-    fn run(
-        &self,
-        transaction: &Transaction,
-        membership: &ConsumerGroupMetadata,
-    ) -> Result<(), TransactError> {
+    fn run(&self, transaction: &Transaction, membership: &ConsumerGroupMetadata) -> Transacted {
         assert!(!transaction.offsets.is_empty(), "a transaction without offsets would not be fenced");
         let prepared = self.prepare(transaction, membership);
         prepared.map_err(|error| {
             tracing::warn!(%error, "transaction not committed");
-            classify(&error)
+            classify(&error, &transaction.records)
         })?;
         // From here on the broker may have committed, whatever is heard of it.
         self.producer.commit_transaction(self.left()).map_err(|error| {
             tracing::warn!(%error, "transaction's end unknown");
             TransactError::Indefinite
-        })
+        })?;
+        Ok(self.producer.context().appended())
     }
 
     fn prepare(
@@ -222,7 +219,7 @@ impl Attempt<'_> {
 }
 
 /// Before the end was asked for, no error leaves a doubt: it is not committed.
-pub(crate) fn classify(error: &KafkaError) -> TransactError {
+pub(crate) fn classify(error: &KafkaError, records: &[Outgoing]) -> TransactError {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(
@@ -233,6 +230,11 @@ pub(crate) fn classify(error: &KafkaError) -> TransactError {
             | Code::UnknownMemberId
             | Code::FencedInstanceId,
         ) => TransactError::Fenced,
+        // Whoever refused one, the client or the broker, would have refused the largest.
+        Some(Code::MessageSizeTooLarge) => {
+            let largest = records.iter().enumerate().max_by_key(|(_, record)| size(record));
+            largest.map_or(TransactError::Aborted, |(record, _)| TransactError::TooLarge { record })
+        }
         _ => TransactError::Aborted,
     }
 }
@@ -241,13 +243,20 @@ pub(crate) fn classify(error: &KafkaError) -> TransactError {
 #[derive(Default)]
 pub(crate) struct Reports {
     awaited: AtomicUsize,
+    /// The latest log time that a report told; 0 before any.
+    appended: AtomicI64,
     failed: Mutex<Option<KafkaError>>,
 }
 
 impl Reports {
     fn clear(&self) {
         self.awaited.store(0, Ordering::Relaxed);
+        self.appended.store(0, Ordering::Relaxed);
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn appended(&self) -> Option<Timestamp> {
+        Some(self.appended.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp)
     }
 
     fn failure(&self) -> Option<KafkaError> {
@@ -269,8 +278,16 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        match result {
+            Ok(delivered) => {
+                // By the topic's clock; a topic with the producers' times tells nothing.
+                if let rdkafka::Timestamp::LogAppendTime(at) = delivered.timestamp() {
+                    self.appended.fetch_max(at, Ordering::Relaxed);
+                }
+            }
+            Err((error, _)) => {
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            }
         }
         self.awaited.fetch_sub(1, Ordering::Relaxed);
     }

@@ -43,7 +43,10 @@ fn stages_read_what_the_dataflow_says() {
     assert_eq!(inputs(Stage::Summarize), [T::Finalizes]);
     assert_eq!(inputs(Stage::Notify), [T::Conversations]);
     let retries = [1, 2, 3].map(|tier| T::Retry(Stage::Merge, tier));
-    assert_eq!(Stage::Merge.reads(), [[T::Finalizes].as_slice(), &retries].concat());
+    assert_eq!(
+        Stage::Merge.reads(),
+        [[T::Finalizes].as_slice(), &retries, &[T::DeadLetter(Stage::Merge)]].concat()
+    );
     let every = T::all().filter(|topic| topic.read_by().is_empty() || topic.written_by().is_empty());
     assert_eq!(every.collect::<Vec<_>>(), []);
     assert_eq!(T::Retry(Stage::Merge, 1).written_by(), [Party::Stage(Stage::Merge), Party::Redrive]);

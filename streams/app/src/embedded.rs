@@ -17,6 +17,7 @@ use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::OrderedConfig;
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::clock::Clock as _;
+use hansard_runtime::ports::log::LogError;
 use hansard_s3::{ObjectServer, S3Config, S3Objects};
 use hansard_schemas::{Framing, Stage, Topics};
 use hansard_summary::Extractive;
@@ -175,6 +176,12 @@ async fn keep_running(
         let run =
             topology::run(job, ports.clone(), connectors.clone(), &settings, &families, stopping.clone());
         let Err(error) = run.await else { return Ok(()) };
+        if matches!(error, LogError::OutOfRange { .. }) {
+            // Beginning again would read the same; what was deleted unread is for a person to know of.
+            return Err(error).with_context(|| {
+                format!("{job} has stopped; keep the log longer, or accept the loss and set its group's offset anew")
+            });
+        }
         tracing::error!(job = job.as_str(), %error, "the job begins again");
         if began.elapsed() > WAIT_LAST {
             wait = WAIT_FIRST;

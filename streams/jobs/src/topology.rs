@@ -147,7 +147,6 @@ fn redeliver(job: Stage, policy: Policy, ports: &Ports, settings: &Settings) -> 
         policy,
         framing: Arc::clone(&ports.framing),
         topics: Arc::clone(&settings.topics),
-        dead_letters: Arc::clone(&ports.dead_letters),
         source: format!("{}/{}", job.as_str(), settings.instance).into(),
     }
 }

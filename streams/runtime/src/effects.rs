@@ -14,14 +14,14 @@ use hansard_schemas::{Record, Topic};
 use tokio::sync::watch;
 
 use crate::calls::{RecentCalls, Verdict};
-use crate::commit::{Batch, commit};
+use crate::commit::{Batch, Commit, Oversized, Source, commit};
 use crate::intake::{self, Intake};
 use crate::lanes::{Bounds, Lanes, Startable};
 use crate::metrics::Metrics;
 use crate::offsets::Completed;
 use crate::outcome::{Ending, Outcome};
 use crate::ports::Ports;
-use crate::ports::log::{Assignment, Event, LogError, Member, TopicPartition, TransactError};
+use crate::ports::log::{Assignment, Event, LogError, Member, TopicPartition, Transacted};
 use crate::redeliver::Redeliver;
 use crate::stage::{Answer, Failed, Input, Stage};
 
@@ -66,7 +66,7 @@ pub struct Effects {
 
 /// What a turn of the loop woke up for.
 enum Woke {
-    Committed(Result<(), TransactError>),
+    Committed(Transacted),
     Ended(Ended),
     Event(Result<Event, LogError>),
     Time,
@@ -79,7 +79,9 @@ struct Running {
     assignment: Option<Assignment>,
     in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     done: Vec<Done>,
-    committing: Option<BoxFuture<'static, Result<(), TransactError>>>,
+    committing: Option<Commit>,
+    /// Outlives the assignment: what the log has refused it would refuse again.
+    oversized: Oversized,
     calls: RecentCalls,
     /// Set while a revocation or a shutdown drains: nothing new starts, and the end of waiting.
     drain_until: Option<Timestamp>,
@@ -112,6 +114,7 @@ impl Effects {
             in_flight: FuturesUnordered::new(),
             done: Vec::new(),
             committing: None,
+            oversized: Oversized::default(),
             calls: RecentCalls::default(),
             drain_until: None,
         };
@@ -133,12 +136,7 @@ impl Effects {
             let woke = self.wait(&mut running, member.as_mut(), &mut shutdown, leaving, now).await;
             let now = self.ports.clock.now();
             match woke {
-                Woke::Committed(Ok(())) => running.committing = None,
-                Woke::Committed(Err(error)) => {
-                    tracing::warn!(stage = self.stage.stage().as_str(), %error, "transaction did not commit");
-                    self.metrics.aborted(error);
-                    running.abandon();
-                }
+                Woke::Committed(ended) => self.committed(&mut running, ended),
                 Woke::Ended(ended) => self.ended(&mut running, ended, now),
                 Woke::Event(event) => self.event(&mut running, event?, now),
                 Woke::Time => {}
@@ -172,7 +170,7 @@ impl Effects {
         };
         let committed = async {
             match running.committing.as_mut() {
-                Some(commit) => commit.await,
+                Some(commit) => (&mut commit.result).await,
                 None => std::future::pending().await,
             }
         };
@@ -195,7 +193,8 @@ impl Effects {
                     let (lane, offset) = (start.lane, start.record.offset);
                     running.done.push(Done { lane, offset, ending: Ending::default() });
                 }
-                running.in_flight.push(self.start(start));
+                let oversized = running.oversized.times(&Source::Input(start.lane, start.record.offset));
+                running.in_flight.push(self.start(start, oversized));
             }
             let (stop, resume) = running.lanes.fetching(&self.config.bounds);
             if !stop.is_empty() {
@@ -221,7 +220,7 @@ impl Effects {
             if batch.is_full() || !running.lanes.complete(done.lane, done.offset) {
                 waiting.push(done);
             } else {
-                batch.push(done.lane, done.ending);
+                batch.push(done.lane, done.offset, done.ending);
             }
         }
         running.done = waiting;
@@ -236,17 +235,27 @@ impl Effects {
         }
     }
 
-    fn start(&self, start: Startable) -> BoxFuture<'static, Ended> {
+    fn start(&self, start: Startable, oversized: u32) -> BoxFuture<'static, Ended> {
         let (stage, ports, redeliver) = (Arc::clone(&self.stage), self.ports.clone(), self.redeliver.clone());
         let metrics = self.metrics.clone();
         async move {
-            let outcome = answer(stage.as_ref(), &ports, &redeliver, &metrics, &start).await;
-            // Only the rows of dead letters can fail here: their store is a dependency like any other.
+            let outcome = answer(stage.as_ref(), &ports, &redeliver, &metrics, (&start, oversized)).await;
+            // Only the row of a dead letter can fail here: its store is a dependency like any other.
             let outcome = outcome
                 .unwrap_or_else(|failed| Outcome::Wait { cause: failed.to_string(), retry_after: None });
             Ended { start, outcome }
         }
         .boxed()
+    }
+
+    fn committed(&self, running: &mut Running, ended: Transacted) {
+        let commit = running.committing.take();
+        running.oversized.learn(ended, commit.as_ref().map_or(&[], |commit| &commit.sources));
+        if let Err(error) = ended {
+            tracing::warn!(stage = self.stage.stage().as_str(), %error, "transaction did not commit");
+            self.metrics.aborted(error);
+            running.abandon();
+        }
     }
 
     fn ended(&self, running: &mut Running, ended: Ended, now: Timestamp) {
@@ -324,19 +333,23 @@ async fn answer(
     ports: &Ports,
     redeliver: &Redeliver,
     metrics: &Metrics,
-    start: &Startable,
+    (start, oversized): (&Startable, u32),
 ) -> Result<Outcome, Failed> {
     let (from, record, clock) = (start.lane, &start.record, &ports.clock);
-    let refuse = async |failed: Failed| {
-        let records = redeliver.refuse(from, record, &failed, clock.now()).await?;
-        Ok(Outcome::Emit(Ending { records, transient: None }))
-    };
+    if matches!(from.topic, Topic::DeadLetter(_)) {
+        redeliver.keep(ports, from, record).await?;
+        return Ok(Outcome::pass_over());
+    }
+    if oversized > 0 {
+        return Ok(Outcome::Emit(redeliver.too_large(from, record, oversized, clock.now())));
+    }
+    let refuse = |failed| Ok(Outcome::Emit(redeliver.refuse(from, record, &failed, clock.now())));
     let input = match intake::read(&redeliver.framing, from, record, ports.log.partitions()) {
         Intake::Fact(input) => input,
         // The aggregator forwards it; its copy comes by the right partition.
         Intake::Misrouted { .. } if from.topic == Topic::Uploads => return Ok(Outcome::pass_over()),
-        Intake::Misrouted { to } => return refuse(intake::misrouted(from, to)).await,
-        Intake::Refused(failed) => return refuse(failed).await,
+        Intake::Misrouted { to } => return refuse(intake::misrouted(from, to)),
+        Intake::Refused(failed) => return refuse(failed),
     };
     if !stage.wants(&input.record) {
         return Ok(Outcome::pass_over());
@@ -348,7 +361,7 @@ async fn answer(
     let answer = AssertUnwindSafe(attempt(stage, ports, &input)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|panic| Err(defect(panic.as_ref())));
     metrics.answered(&answer, begun, clock.now());
-    redeliver.outcome(from, record, &input, answer, clock.now()).await
+    Ok(redeliver.outcome(from, record, &input, answer, clock.now()))
 }
 
 /// One attempt, between two looks at the erasure marker.

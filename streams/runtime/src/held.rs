@@ -1,14 +1,15 @@
 //! What the ordered loop holds beside its fold: the membership, what was fetched, and how far it is applied.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use hansard_core::id::{Offset, Partition, Timestamp};
+use hansard_core::id::{Millis, Offset, Partition, Timestamp};
 use hansard_schemas::Topic;
 use tokio::sync::watch;
 
+use crate::commit::{Commit, Oversized};
 use crate::ports::clock::Clock;
-use crate::ports::log::{Assignment, Event, Fetched, LogError, Member, TopicPartition, TransactError};
+use crate::ports::log::{Assignment, Event, Fetched, LogError, Member, TopicPartition, Transacted};
 use crate::ports::windows::OpenWindow;
 
 pub(crate) type Ends = BTreeMap<TopicPartition, Offset>;
@@ -30,6 +31,11 @@ pub(crate) struct Held {
     /// Per partition number: the ends of its fact topics, and the time at which they were asked for.
     ends: BTreeMap<Partition, (Timestamp, Ends)>,
     pub(crate) committing: Option<Committing>,
+    /// Outlives the assignment: what the log has refused it would refuse again.
+    pub(crate) oversized: Oversized,
+    clock: Arc<dyn Clock>,
+    /// How far the own clock is ahead of the log's, at most; nothing before the log has said when it took something in.
+    pub(crate) lead: Option<Millis>,
     /// Entries of the index that are to be removed, their deliveries being committed.
     pub(crate) settled: Vec<OpenWindow>,
     /// The group wants the partitions back.
@@ -40,7 +46,7 @@ pub(crate) struct Held {
 
 /// A commit under way, and what is removed from the index when it has ended well.
 pub(crate) struct Committing {
-    pub(crate) result: BoxFuture<'static, Result<(), TransactError>>,
+    pub(crate) commit: Commit,
     pub(crate) settled: Vec<OpenWindow>,
 }
 
@@ -88,9 +94,9 @@ pub(crate) async fn wait_for_commit(held: &mut Held) -> Result<bool, LogError> {
     Ok(true)
 }
 
-async fn committed(committing: &mut Option<Committing>) -> Result<(), TransactError> {
+async fn committed(committing: &mut Option<Committing>) -> Transacted {
     match committing {
-        Some(commit) => (&mut commit.result).await,
+        Some(committing) => (&mut committing.commit.result).await,
         None => std::future::pending().await,
     }
 }
@@ -103,7 +109,7 @@ pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
 }
 
 impl Held {
-    pub(crate) fn new(member: Box<dyn Member>) -> Self {
+    pub(crate) fn new(member: Box<dyn Member>, clock: Arc<dyn Clock>) -> Self {
         Self {
             member,
             assignment: None,
@@ -116,6 +122,9 @@ impl Held {
             taken_over: false,
             ends: BTreeMap::new(),
             committing: None,
+            oversized: Oversized::default(),
+            clock,
+            lead: None,
             settled: Vec::new(),
             revoking: false,
             leaving: false,
@@ -147,11 +156,17 @@ impl Held {
     }
 
     /// Takes the result of the commit in; false when the assignment has turned void with it.
-    fn end_commit(&mut self, result: Result<(), TransactError>) -> bool {
-        let committing = self.committing.take();
+    fn end_commit(&mut self, result: Transacted) -> bool {
+        let Some(Committing { commit, settled }) = self.committing.take() else { return true };
+        self.oversized.learn(result, &commit.sources);
         match result {
-            Ok(()) => {
-                self.settled.extend(committing.into_iter().flat_map(|commit| commit.settled));
+            Ok(appended) => {
+                self.settled.extend(settled);
+                if !commit.sources.is_empty() {
+                    // A log without a clock of its own goes by this one.
+                    let lead = appended.map_or(Millis::ZERO, |appended| self.clock.now() - appended);
+                    self.lead = Some(lead.max(Millis::ZERO));
+                }
                 true
             }
             Err(error) => {
@@ -247,6 +262,12 @@ impl Held {
         self.ends.get(&partition).map(|(asked, ends)| (*asked, self.has_applied(ends)))
     }
 
+    /// The time that the clock's rules go by: the own clock's, less its lead over the log's. Before that is known nothing
+    /// is over; the first look at a window has its status emitted, and so makes it known.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.lead.map_or(Timestamp::MIN, |lead| Timestamp(self.clock.now().0 - lead.0))
+    }
+
     /// A lane of the partition number, and the offset to be committed for it.
     pub(crate) fn any_applied(&self, partition: Partition) -> Option<(TopicPartition, Offset)> {
         self.applied
@@ -259,12 +280,12 @@ impl Held {
     pub(crate) async fn wait(
         &mut self,
         shutdown: &mut watch::Receiver<bool>,
-        clock: &dyn Clock,
         wake: Option<Timestamp>,
     ) -> Result<(), LogError> {
+        let (clock, wake) = (Arc::clone(&self.clock), wake.zip(self.lead));
         let time = async {
             match wake {
-                Some(at) => clock.sleep_until(at).await,
+                Some((at, lead)) => clock.sleep_until(at + lead).await,
                 None => std::future::pending().await,
             }
         };

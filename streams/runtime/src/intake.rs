@@ -72,7 +72,7 @@ pub(crate) fn misrouted(from: TopicPartition, to: Partition) -> Failed {
 pub(crate) fn forward(from: TopicPartition, to: Partition, record: &LogRecord) -> Outgoing {
     Outgoing {
         to: TopicPartition { topic: from.topic, partition: to },
-        key: record.key.clone().unwrap_or_default(),
+        key: record.key.clone(),
         value: record.value.clone(),
         headers: record.headers.clone(),
     }
@@ -82,10 +82,10 @@ fn text(key: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&key[..key.len().min(128)])
 }
 
-/// The history of a redelivered record. Only the stage's own retry topics are believed: a producer can write what it
+/// The history of a redelivered record. Only the stage's own topics are believed: a producer can write what it
 /// likes into the headers of an upload.
 pub(crate) fn history(from: TopicPartition, record: &LogRecord) -> Result<Option<Headers>, HeaderError> {
-    if !matches!(from.topic, Topic::Retry(..)) {
+    if !matches!(from.topic, Topic::Retry(..) | Topic::DeadLetter(_)) {
         return Ok(None);
     }
     Headers::read(|name| {

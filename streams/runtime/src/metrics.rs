@@ -115,6 +115,7 @@ impl Metrics {
             TransactError::Fenced => "fenced",
             TransactError::Aborted => "aborted",
             TransactError::Indefinite => "indefinite",
+            TransactError::TooLarge { .. } => "too_large",
         };
         self.families.transactions.with_label_values(&[self.job, result]).inc();
     }

@@ -4,12 +4,14 @@
 //! One task owns everything. The next batch is worked on while the last transaction commits; the member is polled all
 //! the while.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_schemas::{Record, Topic};
 use tokio::sync::watch;
 
-use crate::commit::{Batch, TransactionBounds, commit};
+use crate::commit::{Batch, Oversized, Source, TransactionBounds, commit};
 use crate::held::{Committing, Driven, Held, drive, wait_for_commit};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
@@ -111,7 +113,7 @@ impl<F: Fold> Ordered<F> {
     /// # Errors
     /// When the log fails for good; the caller decides whether to join again.
     pub async fn run(mut self, member: Box<dyn Member>) -> Result<(), LogError> {
-        let mut held = Held::new(member);
+        let mut held = Held::new(member, Arc::clone(&self.ports.clock));
         loop {
             if held.revoking || held.leaving {
                 self.drain(&mut held).await?;
@@ -199,15 +201,15 @@ impl<F: Fold> Ordered<F> {
         if fetched.is_empty() {
             return Ok(false);
         }
-        let partitions = self.ports.log.partitions();
+        let oversized = held.oversized.clone();
         loop {
             let mut batch = Batch::new(epoch, TransactionBounds::default());
             let mut any = false;
-            let (fold, redeliver, clock) = (&mut self.fold, &self.redeliver, &self.ports.clock);
+            let (fold, redeliver, ports) = (&mut self.fold, &self.redeliver, &self.ports);
             let work = async {
                 let mut facts = Vec::with_capacity(fetched.iter().map(|run| run.records.len()).sum());
                 for run in &fetched {
-                    take_in(fold, run, partitions, redeliver, clock.now(), &mut batch, &mut facts).await?;
+                    take_in(fold, run, (ports, redeliver, &oversized), &mut batch, &mut facts).await?;
                 }
                 any = !facts.is_empty();
                 fold.apply(facts).await
@@ -239,7 +241,7 @@ impl<F: Fold> Ordered<F> {
         let Some(epoch) = held.assignment.as_ref().map(|a| a.epoch).filter(|_| held.taken_over) else {
             return Ok(false);
         };
-        let now = self.ports.clock.now();
+        let now = held.now();
         let mut unread = Vec::new();
         for partition in held.partitions.clone() {
             let Some(due) = self.fold.look_at(partition).filter(|due| *due <= now) else { continue };
@@ -276,7 +278,7 @@ impl<F: Fold> Ordered<F> {
 
     /// Asks for the ends of all fact topics of some partitions, in one request.
     async fn ask_ends(&mut self, held: &mut Held, partitions: &[Partition]) -> Result<(), LogError> {
-        let asked = self.ports.clock.now();
+        let asked = held.now();
         let of: Vec<TopicPartition> = partitions
             .iter()
             .flat_map(|p| {
@@ -320,12 +322,18 @@ impl<F: Fold> Ordered<F> {
         let now = self.ports.clock.now();
         for (partition, mut record) in applied.emissions {
             record.stamp(&self.redeliver.source, now.0);
-            batch.emit(self.redeliver.outgoing(partition, &record));
+            let out = self.redeliver.outgoing(partition, &record);
+            if held.oversized.times(&Source::Window(out.to.topic, out.key.clone())) > 0 {
+                let conversation = record.conversation_id();
+                tracing::error!(conversation, topic = %out.to, "larger than the log takes; it is left out");
+                continue;
+            }
+            batch.emit(out);
         }
         if wait_for_commit(held).await? && held.assignment.as_ref().map(|now| now.epoch) == epoch {
             self.metrics.transaction(batch.len());
-            let result = commit(held.member.as_mut(), batch);
-            held.committing = Some(Committing { result, settled: applied.settled });
+            let commit = commit(held.member.as_mut(), batch);
+            held.committing = Some(Committing { commit, settled: applied.settled });
         }
         Ok(())
     }
@@ -343,10 +351,10 @@ impl<F: Fold> Ordered<F> {
 
     /// Waits for an event, the end of a commit, a time, or the end.
     async fn idle(&mut self, held: &mut Held) -> Result<(), LogError> {
-        let now = self.ports.clock.now();
+        let now = held.now();
         let looks = held.partitions.iter().filter_map(|p| self.fold.look_at(*p));
         let wake = if held.taken_over { looks.filter(|at| *at > now).min() } else { None };
-        held.wait(&mut self.shutdown, self.ports.clock.as_ref(), wake).await
+        held.wait(&mut self.shutdown, wake).await
     }
 
     /// Lets the commit under way end, bounded.
@@ -364,14 +372,23 @@ impl<F: Fold> Ordered<F> {
 async fn take_in<F: Fold>(
     fold: &F,
     run: &Fetched,
-    partitions: u32,
-    redeliver: &Redeliver,
-    now: Timestamp,
+    (ports, redeliver, oversized): (&Ports, &Redeliver, &Oversized),
     batch: &mut Batch,
     facts: &mut Vec<F::Fact>,
 ) -> Result<(), Failed> {
     for record in &run.records {
-        let intake = intake::read(&redeliver.framing, run.from, record, partitions);
+        let now = ports.clock.now();
+        if matches!(run.from.topic, Topic::DeadLetter(_)) {
+            redeliver.keep(ports, run.from, record).await?;
+            batch.push(run.from, record.offset, Ending::default());
+            continue;
+        }
+        let refused = oversized.times(&Source::Input(run.from, record.offset));
+        if refused > 0 {
+            batch.push(run.from, record.offset, redeliver.too_large(run.from, record, refused, now));
+            continue;
+        }
+        let intake = intake::read(&redeliver.framing, run.from, record, ports.log.partitions());
         let failed = match intake {
             Intake::Fact(input) => match fold.fact(*input) {
                 Ok(fact) => {
@@ -381,14 +398,13 @@ async fn take_in<F: Fold>(
                 Err(failed) => failed,
             },
             Intake::Misrouted { to } if run.from.topic == Topic::Uploads => {
-                batch.forward(run.from, intake::forward(run.from, to, record));
+                batch.forward(run.from, record.offset, intake::forward(run.from, to, record));
                 continue;
             }
             Intake::Misrouted { to } => intake::misrouted(run.from, to),
             Intake::Refused(failed) => failed,
         };
-        let records = redeliver.refuse(run.from, record, &failed, now).await?;
-        batch.push(run.from, Ending { records, transient: None });
+        batch.push(run.from, record.offset, redeliver.refuse(run.from, record, &failed, now));
     }
     Ok(())
 }

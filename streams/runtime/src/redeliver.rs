@@ -1,4 +1,5 @@
-//! What becomes of a record that failed, as records: a retry or a dead letter, with its `Failure`, original bytes kept.
+//! What becomes of a record that failed, as records: a retry or a dead letter, with its `Failure`, original bytes kept;
+//! and the rows of dead letters, which are written from their topic.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use hansard_schemas::{
 };
 
 use crate::outcome::{Ending, Outcome};
-use crate::ports::dead_letters::{DeadLetter, DeadLetterId, DeadLetters};
+use crate::ports::Ports;
+use crate::ports::dead_letters::{DeadLetter, DeadLetterId};
 use crate::ports::log::{LogRecord, Outgoing, TopicPartition};
 use crate::stage::{Answer, Failed, Input};
 
@@ -25,8 +27,6 @@ pub struct Redeliver {
     pub framing: Arc<Framing>,
     /// The names of topics.
     pub topics: Arc<Topics>,
-    /// The table of dead letters; its rows are written before the transaction that holds the record.
-    pub dead_letters: Arc<dyn DeadLetters>,
     /// `source` of what is emitted: job and instance.
     pub source: Arc<str>,
 }
@@ -50,7 +50,7 @@ impl Redeliver {
     pub(crate) fn outgoing(&self, partition: Partition, record: &Record) -> Outgoing {
         Outgoing {
             to: TopicPartition { topic: topic_of(record.name()), partition },
-            key: Bytes::copy_from_slice(record.conversation_id().as_bytes()),
+            key: Some(Bytes::copy_from_slice(record.conversation_id().as_bytes())),
             value: Some(self.framing.encode(record)),
             headers: Vec::new(),
         }
@@ -78,14 +78,14 @@ impl Redeliver {
     }
 
     /// What a stage's answer leads to.
-    pub(crate) async fn outcome(
+    pub(crate) fn outcome(
         &self,
         from: TopicPartition,
         record: &LogRecord,
         input: &Input,
         answer: Result<Answer, Failed>,
         now: Timestamp,
-    ) -> Result<Outcome, Failed> {
+    ) -> Outcome {
         let failed = match answer {
             Ok(Answer::Done(emitted)) => {
                 let records = emitted.into_iter().map(|mut emitted| {
@@ -96,15 +96,12 @@ impl Redeliver {
                 if crate::mutants::is_in(crate::mutants::Mutant::OutputsWithRetry) && input.history.is_none()
                 {
                     let records = records.chain([self.again(from, record, 1)]).collect();
-                    return Ok(Outcome::Emit(Ending { records, transient: None }));
+                    return Outcome::Emit(Ending { records, transient: None });
                 }
-                return Ok(Outcome::Emit(Ending { records: records.collect(), transient: None }));
+                return Outcome::Emit(Ending { records: records.collect(), transient: None });
             }
             Ok(Answer::Parked) => {
-                return Ok(Outcome::Emit(Ending {
-                    records: vec![self.again(from, record, 1)],
-                    transient: None,
-                }));
+                return Outcome::Emit(Ending { records: vec![self.again(from, record, 1)], transient: None });
             }
             Err(failed) => failed,
         };
@@ -125,30 +122,26 @@ impl Redeliver {
             Redelivery::Retry { tier, not_before } => {
                 let records = self.retry(&failing, tier, not_before.map(|wish| now + wish));
                 let transient = (failed.class == Class::Transient).then_some(failed.code);
-                Ok(Outcome::Emit(Ending { records, transient }))
+                Outcome::Emit(Ending { records, transient })
             }
             Redelivery::DeadLetter => {
-                let records = self.dead_letter(&failing).await?;
-                Ok(Outcome::Emit(Ending { records, transient: None }))
+                Outcome::Emit(Ending { records: self.dead_letter(&failing), transient: None })
             }
             // Fencing shows in the group's events; until then the record rests like one whose dependency is down.
             Redelivery::Pause { .. } | Redelivery::Rejoin | Redelivery::Quarantine => {
-                Ok(Outcome::Wait { cause: failed.to_string(), retry_after })
+                Outcome::Wait { cause: failed.to_string(), retry_after }
             }
         }
     }
 
     /// A record that can never be an input: its dead letter, and its terminal `Failure` where it has a valid key.
-    ///
-    /// # Errors
-    /// When the row of the dead letter could not be written.
-    pub(crate) async fn refuse(
+    pub(crate) fn refuse(
         &self,
         from: TopicPartition,
         record: &LogRecord,
         failed: &Failed,
         now: Timestamp,
-    ) -> Result<Vec<Outgoing>, Failed> {
+    ) -> Ending {
         let decoded = record.value.as_ref().and_then(|value| self.framing.decode(value).ok());
         let decoded =
             decoded.filter(|decoded| record.key.as_deref() == Some(decoded.conversation_id().as_bytes()));
@@ -162,7 +155,26 @@ impl Redeliver {
             attempt: history.as_ref().map_or(0, |history| history.attempt).saturating_add(1),
             now,
         };
-        self.dead_letter(&failing).await
+        Ending { records: self.dead_letter(&failing), transient: None }
+    }
+
+    /// The dead letter of a record whose output the log has refused as too large. Where that was the dead letter itself,
+    /// it keeps its place and history alone; the record still stands where it came from.
+    pub(crate) fn too_large(
+        &self,
+        from: TopicPartition,
+        record: &LogRecord,
+        times: u32,
+        now: Timestamp,
+    ) -> Ending {
+        let cause =
+            "its output is larger than the log takes; raise the topics' max.message.bytes or send less";
+        let mut ending = self.refuse(from, record, &Failed::new(Class::Permanent, "too_large", cause), now);
+        if let Some(letter) = ending.records.first_mut().filter(|_| times > 1) {
+            letter.value = None;
+            letter.headers.retain(|(name, _)| name.starts_with("redelivery."));
+        }
+        ending
     }
 
     /// The record unchanged into a tier.
@@ -170,7 +182,7 @@ impl Redeliver {
         let tier = u8::try_from(tier).unwrap_or(u8::MAX);
         Outgoing {
             to: TopicPartition { topic: Topic::Retry(self.stage, tier), partition: from.partition },
-            key: record.key.clone().unwrap_or_default(),
+            key: record.key.clone(),
             value: record.value.clone(),
             headers: record.headers.clone(),
         }
@@ -186,34 +198,58 @@ impl Redeliver {
         records
     }
 
-    async fn dead_letter(&self, failing: &Failing<'_>) -> Result<Vec<Outgoing>, Failed> {
+    fn dead_letter(&self, failing: &Failing<'_>) -> Vec<Outgoing> {
         let headers = self.headers(failing, None);
-        let all = with_history(&failing.record.headers, &headers);
-        let origin = self.topics.parse(&headers.origin.topic).unwrap_or(failing.from.topic);
+        let mut rest = self.again(failing.from, failing.record, 1);
+        rest.to.topic = Topic::DeadLetter(self.stage);
+        rest.headers = with_history(&failing.record.headers, &headers);
+        let mut records = vec![rest];
+        records.extend(self.failure(failing, &headers, None));
+        records
+    }
+
+    /// Writes the row of a dead letter that was read from the stage's topic: it is committed, and the row is idempotent,
+    /// so that neither an abort nor a crash leaves the one without the other. One that says nothing of its history was
+    /// written by somebody else, and is left alone.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; the letter is to be tried again in place.
+    pub(crate) async fn keep(
+        &self,
+        ports: &Ports,
+        from: TopicPartition,
+        record: &LogRecord,
+    ) -> Result<(), Failed> {
+        let Ok(Some(history)) = crate::intake::history(from, record) else {
+            tracing::error!(partition = %from, offset = record.offset.0, "a dead letter without its history");
+            return Ok(());
+        };
+        let Ok(origin) = self.topics.parse(&history.origin.topic) else {
+            tracing::error!(partition = %from, offset = record.offset.0, origin = history.origin.topic, "a dead letter of no topic of ours");
+            return Ok(());
+        };
+        let conversation = conversation(record).unwrap_or_default().to_owned();
+        if !conversation.is_empty() && ports.facts.erasure(&conversation).await?.is_some() {
+            return Ok(());
+        }
         let letter = DeadLetter {
             id: DeadLetterId {
                 stage: self.stage,
-                origin: TopicPartition { topic: origin, partition: headers.origin.partition },
-                offset: headers.origin.offset,
+                origin: TopicPartition { topic: origin, partition: history.origin.partition },
+                offset: history.origin.offset,
             },
-            conversation: conversation(failing).unwrap_or_default().to_owned(),
-            class: failing.failed.class.to_string(),
-            code: failing.failed.code.to_owned(),
-            cause: failing.failed.cause.clone(),
-            attempts: failing.attempt,
-            redrives: headers.redrives,
-            at: failing.now,
-            key: failing.record.key.clone(),
-            value: failing.record.value.clone(),
-            headers: all.clone(),
+            conversation,
+            class: history.failure.class.to_string(),
+            code: history.failure.code,
+            cause: history.failure.message,
+            attempts: history.attempt,
+            redrives: history.redrives,
+            at: record.time,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
         };
-        self.dead_letters.write(std::slice::from_ref(&letter)).await?;
-        let mut rest = self.again(failing.from, failing.record, 1);
-        rest.to.topic = Topic::DeadLetter(self.stage);
-        rest.headers = all;
-        let mut records = vec![rest];
-        records.extend(self.failure(failing, &headers, None));
-        Ok(records)
+        Ok(ports.dead_letters.write(std::slice::from_ref(&letter)).await?)
     }
 
     fn headers(&self, failing: &Failing<'_>, not_before: Option<Timestamp>) -> Headers {
@@ -249,7 +285,7 @@ impl Redeliver {
         headers: &Headers,
         retry_at: Option<Timestamp>,
     ) -> Option<Outgoing> {
-        let conversation = conversation(failing)?;
+        let conversation = conversation(failing.record)?;
         if failing.from.topic == Topic::Callbacks || matches!(failing.decoded, Some(Record::Callback(_))) {
             return None;
         }
@@ -312,9 +348,9 @@ fn concern(failure: &mut Failure, stage: Stage, record: Option<&Record>) {
     }
 }
 
-/// The conversation of a failed record, where its key is the id of one.
-fn conversation<'a>(failing: &'a Failing<'_>) -> Option<&'a str> {
-    let key = std::str::from_utf8(failing.record.key.as_deref()?).ok()?;
+/// The conversation of a record, where its key is the id of one.
+fn conversation(record: &LogRecord) -> Option<&str> {
+    let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
     hansard_core::ConversationId::new(key).is_ok().then_some(key)
 }
 

@@ -56,7 +56,7 @@ fn outgoing(record: &Record) -> Outgoing {
     let partition = Partition(partition_for(key, PARTITIONS));
     Outgoing {
         to: TopicPartition { topic: topic_of(record.name()), partition },
-        key: Bytes::copy_from_slice(key),
+        key: Some(Bytes::copy_from_slice(key)),
         value: Some(encode(record)),
         headers: Vec::new(),
     }

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::id::{Offset, Partition};
 use hansard_runtime::ports::log::{
-    Assignment, Committed, Epoch, Event, Group, Log, LogRecord, Member, Outgoing, TopicPartition,
-    TransactError, Transaction,
+    Assignment, Committed, Epoch, Event, Group, Log, LogRecord, Member, Outgoing, TopicPartition, Transacted,
+    Transaction,
 };
 use hansard_schemas::Topic;
 
@@ -85,7 +85,7 @@ fn at(topic: Topic, partition: i32) -> TopicPartition {
 
 fn outgoing(to: TopicPartition, key: &str, value: &str) -> Outgoing {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    Outgoing { to, key: Bytes::copy_from_slice(key.as_bytes()), value, headers: Vec::new() }
+    Outgoing { to, key: Some(Bytes::copy_from_slice(key.as_bytes())), value, headers: Vec::new() }
 }
 
 fn numbered(to: TopicPartition, numbers: std::ops::Range<usize>) -> Vec<Outgoing> {
@@ -210,7 +210,7 @@ impl<'h> Seat<'h> {
         Transaction { epoch: self.epoch, records, offsets: offsets.iter().map(committed).collect() }
     }
 
-    async fn transact(&mut self, transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&mut self, transaction: Transaction) -> Transacted {
         let (h, future) = (self.h, self.member.transact(transaction));
         within(h, "a transaction", future).await
     }

@@ -132,7 +132,7 @@ impl Script {
                 };
                 self.wrong.extend(wrong.map(|wrong| format!("line {number}: {rest}\n    {wrong}")));
             }
-            "open" | "upload" | "finish" | "rerun" | "erase" | "poison" | "redrive" => {
+            "open" | "upload" | "finish" | "rerun" | "erase" | "poison" | "redrive" | "nameless" => {
                 self.produce(verb, words);
             }
             "speech" => {
@@ -166,6 +166,7 @@ impl Script {
             "kill" => self.deployment.kill(words.at(1)),
             "freeze" => self.deployment.freeze(words.at(1), length(words.at(2))),
             "isolate" => self.deployment.isolate(words.at(1), length(words.at(2))),
+            "ahead" => self.deployment.set_skew(words.at(1), length(words.at(2))),
             "behind" => self.deployment.set_skew(words.at(1), Millis(-length(words.at(2)).0)),
             other => panic!("line {number}: nothing is called {other:?}"),
         }
@@ -199,8 +200,9 @@ impl Script {
         }
         let conversation_id = words.at(1).to_owned();
         let record: Record = match verb {
-            "poison" => {
-                self.producer.poison(&conversation_id);
+            "poison" | "nameless" => {
+                let key = (verb == "poison").then_some(conversation_id.as_str());
+                self.producer.poison(&conversation_id, key);
                 return;
             }
             "open" => Open {
@@ -265,6 +267,7 @@ impl Script {
 fn answer(word: &str) -> Answer {
     match word {
         "ok" => return Answer::Ok,
+        "long" => return Answer::Long,
         "hang" => return Answer::Hang,
         _ => {}
     }

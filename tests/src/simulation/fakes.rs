@@ -27,7 +27,13 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok,
-    Fail { class: Class, code: &'static str, retry_after_s: Option<u64> },
+    /// Well, with a text that no log takes.
+    Long,
+    Fail {
+        class: Class,
+        code: &'static str,
+        retry_after_s: Option<u64>,
+    },
     Hang,
 }
 
@@ -189,9 +195,9 @@ impl Speech for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok, Ok(())) => Ok(SpeechReply {
-                text: format!("said in {audio}"),
+            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
+            (well, Ok(())) => Ok(SpeechReply {
+                text: if well == Answer::Long { "l".repeat(1_000_000) } else { format!("said in {audio}") },
                 provider: "simulated".to_owned(),
                 model: "one".to_owned(),
                 language: Some("en".to_owned()),
@@ -238,8 +244,8 @@ impl Summarizer for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok, Ok(())) => {
+            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
+            (Answer::Ok | Answer::Long, Ok(())) => {
                 let text = format!("{} lines were said", document.lines.len());
                 Ok(SummaryReply { text, ..SummaryReply::default() })
             }

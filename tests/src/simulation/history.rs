@@ -272,7 +272,7 @@ impl History {
                 self.producer.send(*record, 0);
             }
             Deed::Poison(conversation) => {
-                self.producer.poison(&conversation);
+                self.producer.poison(&conversation, Some(&conversation));
             }
             Deed::Redrive => {
                 self.producer.redrive(None, None);

@@ -84,15 +84,15 @@ impl Producer {
         let own = self.partition(record.conversation_id());
         let partitions = i32::try_from(self.partitions).unwrap_or(1);
         let partition = Partition((own.0 + shift).rem_euclid(partitions));
-        let key = Bytes::copy_from_slice(record.conversation_id().as_bytes());
+        let key = Some(Bytes::copy_from_slice(record.conversation_id().as_bytes()));
         let to = TopicPartition { topic: topic_of(record.name()), partition };
         self.world.produce(&Outgoing { to, key, value: Some(encode(&record)), headers: Vec::new() })
     }
 
-    /// Appends bytes that are no record.
-    pub(crate) fn poison(&self, conversation: &str) -> Offset {
+    /// Appends bytes that are no record, in the partition of the conversation.
+    pub(crate) fn poison(&self, conversation: &str, key: Option<&str>) -> Offset {
         let to = TopicPartition { topic: Topic::Uploads, partition: self.partition(conversation) };
-        let key = Bytes::copy_from_slice(conversation.as_bytes());
+        let key = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
         self.world.produce(&Outgoing {
             to,
             key,
@@ -124,8 +124,12 @@ impl Producer {
             });
             let partition = letter.id.origin.partition;
             let to = TopicPartition { topic: Topic::Retry(letter.id.stage, 1), partition };
-            let key = letter.key.clone().unwrap_or_default();
-            let out = Outgoing { to, key, value: letter.value.clone(), headers: headers.collect() };
+            let out = Outgoing {
+                to,
+                key: letter.key.clone(),
+                value: letter.value.clone(),
+                headers: headers.collect(),
+            };
             self.world.produce(&out);
             self.world.judge_redriven(letter);
         }

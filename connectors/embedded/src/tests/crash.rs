@@ -30,7 +30,12 @@ const OUTPUTS: [Topic; 2] = [Topic::Finalizes, Topic::Merges];
 fn numbered(to: TopicPartition, number: i64, bytes: usize) -> Outgoing {
     let mut value = number.to_be_bytes().to_vec();
     value.resize(bytes.max(8), 0x5a);
-    Outgoing { to, key: Bytes::from_static(b"crash"), value: Some(Bytes::from(value)), headers: Vec::new() }
+    Outgoing {
+        to,
+        key: Some(Bytes::from_static(b"crash")),
+        value: Some(Bytes::from(value)),
+        headers: Vec::new(),
+    }
 }
 
 fn number(record: &LogRecord) -> i64 {

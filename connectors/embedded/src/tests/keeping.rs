@@ -24,7 +24,7 @@ fn at(topic: Topic) -> TopicPartition {
 
 fn outgoing(to: TopicPartition, key: &str, value: Option<&str>) -> Outgoing {
     let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    Outgoing { to, key: Bytes::copy_from_slice(key.as_bytes()), value, headers: Vec::new() }
+    Outgoing { to, key: Some(Bytes::copy_from_slice(key.as_bytes())), value, headers: Vec::new() }
 }
 
 async fn append(log: &dyn Log, to: TopicPartition, count: usize) {

@@ -279,7 +279,7 @@ impl Fixture {
         let record = record.into();
         let outgoing = Outgoing {
             to: self.place(topic_of(record.name()), record.conversation_id()),
-            key: Bytes::from(record.conversation_id().to_owned()),
+            key: Some(Bytes::from(record.conversation_id().to_owned())),
             value: Some(encode(&record)),
             headers: Vec::new(),
         };

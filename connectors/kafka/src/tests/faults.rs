@@ -48,13 +48,15 @@ async fn assigned(member: &mut dyn Member) -> Assignment {
 }
 
 fn transaction(assignment: &Assignment, offset: i64) -> Transaction {
-    let outgoing = Outgoing { to: FINALIZES, key: "k".into(), value: Some("v".into()), headers: Vec::new() };
+    let outgoing =
+        Outgoing { to: FINALIZES, key: Some("k".into()), value: Some("v".into()), headers: Vec::new() };
     let committed = Committed { from: UPLOADS, offset: Offset(offset), metadata: String::new() };
     Transaction { epoch: assignment.epoch, records: vec![outgoing], offsets: vec![committed] }
 }
 
 async fn append(log: &KafkaLog, count: usize) {
-    let outgoing = Outgoing { to: UPLOADS, key: "k".into(), value: Some("v".into()), headers: Vec::new() };
+    let outgoing =
+        Outgoing { to: UPLOADS, key: Some("k".into()), value: Some("v".into()), headers: Vec::new() };
     log.append(vec![outgoing; count]).await.expect("appended");
 }
 
@@ -140,7 +142,7 @@ async fn the_broker_refuses_an_old_generation() {
     offsets.add_partition_offset(&topic, 0, KafkaOffset::Offset(2)).expect("an offset");
     let refused =
         stranger.send_offsets_to_transaction(&offsets, &generation, PATIENCE).expect_err("an old generation");
-    assert_eq!(crate::transact::classify(&refused), TransactError::Fenced, "{refused}");
+    assert_eq!(crate::transact::classify(&refused, &[]), TransactError::Fenced, "{refused}");
     drop(stranger);
     member.transact(transaction(&present, 1)).await.expect("the present generation commits");
     member.leave().await;
@@ -189,7 +191,7 @@ async fn a_loop_that_takes_nothing_holds_up_nobody() {
         let value = format!("{number:01000}");
         expected.extend([0, 1].map(|partition| Outgoing {
             to: TopicPartition { partition: Partition(partition), ..UPLOADS },
-            key: "k".into(),
+            key: Some("k".into()),
             value: Some(value.clone().into()),
             headers: Vec::new(),
         }));
@@ -231,7 +233,7 @@ async fn topics_that_do_not_fit_are_named() {
     assert_eq!(problem(other), "uploads has 2 partitions where the deployment has 3");
     let nowhere = Outgoing {
         to: TopicPartition { partition: Partition(7), ..UPLOADS },
-        key: "k".into(),
+        key: Some("k".into()),
         value: None,
         headers: Vec::new(),
     };

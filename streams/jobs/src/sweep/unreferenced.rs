@@ -170,7 +170,7 @@ impl Sweep {
         let partition = Partition(partition_for(&key, self.ports.log.partitions()));
         let to = TopicPartition { topic: topic_of(record.name()), partition };
         let value = Some(self.ports.framing.encode(record));
-        self.ports.log.append(vec![Outgoing { to, key, value, headers: Vec::new() }]).await?;
+        self.ports.log.append(vec![Outgoing { to, key: Some(key), value, headers: Vec::new() }]).await?;
         Ok(())
     }
 }

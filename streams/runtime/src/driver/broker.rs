@@ -81,7 +81,7 @@ impl Line {
         let record = LogRecord {
             offset: offset(place),
             time: now,
-            key: Some(out.key.clone()),
+            key: out.key.clone(),
             value: out.value.clone(),
             headers: out.headers.clone(),
         };

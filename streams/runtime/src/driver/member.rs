@@ -17,7 +17,7 @@ use super::world::{State, World};
 use crate::mutants::{Mutant, is_in};
 use crate::ports::log::{
     Assignment, Committed, Epoch, Event, Fetched, LogError, Member, Outgoing, TopicPartition, TransactError,
-    Transaction,
+    Transacted, Transaction,
 };
 
 /// How long a producer waits before it asks again for the end of a transaction.
@@ -268,7 +268,7 @@ impl Member for SimMember {
         }
     }
 
-    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Result<(), TransactError>> {
+    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Transacted> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let producer = Producer { process: self.process.clone(), group: self.group.clone(), member: self.id };
         let id = self.process.id;
@@ -323,7 +323,7 @@ impl Producer {
         &self.process.world
     }
 
-    async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&self, transaction: Transaction) -> Transacted {
         let begun = {
             let mut state = self.world().state();
             let client = state.client(&self.group, self.member).ok_or(TransactError::Fenced)?;
@@ -345,7 +345,7 @@ impl Producer {
         result
     }
 
-    async fn attempt(&self, begun: &Begun, transaction: Transaction) -> Result<(), TransactError> {
+    async fn attempt(&self, begun: &Begun, transaction: Transaction) -> Transacted {
         let world = self.world();
         while world.is_ending(&begun.transactional) {
             world.until(world.now() + BACKOFF).await;
@@ -357,20 +357,20 @@ impl Producer {
         let begin = self.process.gate("log.txn.begin", |_| world.begin_txn(&begun.transactional));
         let txn = begin.await.map_err(|_| TransactError::Aborted)?;
         let size = |out: &Outgoing| out.value.as_ref().map_or(0, bytes::Bytes::len);
-        let mut rest = &transaction.records[..];
+        if let Some(record) = transaction.records.iter().position(|out| size(out) > RECORD_BYTES_MAX) {
+            return self.abort(txn, TransactError::TooLarge { record });
+        }
+        let (mut rest, mut appended) = (&transaction.records[..], None);
         while let Some(first) = rest.first() {
             let run = rest.iter().take_while(|out| out.to == first.to).count();
             let (batch, after) = rest.split_at(run);
             rest = after;
-            if batch.iter().any(|out| size(out) > RECORD_BYTES_MAX) {
-                return Err(TransactError::Aborted);
-            }
             let append = |state: &mut State| {
                 state.broker.is_current(&begun.transactional, begun.epoch)
                     && batch.iter().all(|out| state.add(txn, out))
             };
             match self.process.on("log.txn.append", append).await {
-                Ok(true) => {}
+                Ok(true) => appended = Some(world.now()),
                 Ok(false) => return Err(TransactError::Fenced),
                 Err(_) => return self.abort(txn, TransactError::Aborted),
             }
@@ -399,11 +399,11 @@ impl Producer {
             _ => current() && world.end_txn(txn, true),
         };
         let ended = self.process.gate("log.txn.end", end).await.map_err(|_| TransactError::Indefinite)?;
-        if ended { Ok(()) } else { Err(TransactError::Fenced) }
+        if ended { Ok(appended) } else { Err(TransactError::Fenced) }
     }
 
     /// Aborts; or, where brokers tear transactions, does what a late EndTxn of an earlier one would do.
-    fn abort(&self, txn: u64, error: TransactError) -> Result<(), TransactError> {
+    fn abort(&self, txn: u64, error: TransactError) -> Transacted {
         let tear = self.world().state().faults.tear;
         if self.world().state().rng.chance(tear) {
             self.world().note("a transaction tears");

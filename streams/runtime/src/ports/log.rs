@@ -50,8 +50,8 @@ pub struct LogRecord {
 pub struct Outgoing {
     /// Where to.
     pub to: TopicPartition,
-    /// The key: the conversation id as raw UTF-8.
-    pub key: Bytes,
+    /// The key: the conversation id as raw UTF-8; `None` only for the dead letter of a record without a key.
+    pub key: Option<Bytes>,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
     /// The headers.
@@ -148,7 +148,17 @@ pub enum TransactError {
     /// Not known: it may yet turn out either way until the next `Assigned`, by which time it is resolved.
     #[error("result unknown")]
     Indefinite,
+    /// Certainly not committed, and never will be: the log does not take this record of it.
+    #[error("its record {record} is larger than the log takes")]
+    TooLarge {
+        /// The place in `records`; where several are too large, one of them.
+        record: usize,
+    },
 }
+
+/// How a transaction ended; where it committed: when, by its own clock, the log took in the last of its records, if it
+/// held any and the log has a clock of its own.
+pub type Transacted = Result<Option<Timestamp>, TransactError>;
 
 /// Why the log did not answer as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -248,7 +258,7 @@ pub trait Member: Send {
 
     /// Commits one transaction. At most one is under way at a time. The future does not borrow the member, so that
     /// events can be awaited meanwhile. Only the runtime's commit module calls this.
-    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Result<(), TransactError>>;
+    fn transact(&mut self, transaction: Transaction) -> BoxFuture<'static, Transacted>;
 
     /// Leaves the group so that others take over at once. Dropping a member without this is a crash.
     async fn leave(self: Box<Self>);

@@ -246,7 +246,7 @@ async fn copying(seat: &mut Seat<'_>, mut stopped: watch::Receiver<bool>, mut co
                 let to = TopicPartition { topic: Finalizes, partition: fetched.from.partition };
                 let copy = |record: &LogRecord| Outgoing {
                     to,
-                    key: record.key.clone().expect("a key"),
+                    key: record.key.clone(),
                     value: record.value.clone(),
                     headers: record.headers.clone(),
                 };
@@ -254,7 +254,7 @@ async fn copying(seat: &mut Seat<'_>, mut stopped: watch::Receiver<bool>, mut co
                 let offsets =
                     vec![Committed { from: fetched.from, offset: fetched.position, metadata: String::new() }];
                 match seat.member.transact(Transaction { epoch: present, records, offsets }).await {
-                    Ok(()) => commits -= 1,
+                    Ok(_) => commits -= 1,
                     Err(_) => epoch = None,
                 }
             }

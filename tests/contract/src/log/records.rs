@@ -15,27 +15,25 @@ pub async fn append_reads_back(h: &dyn Harness) {
     assert_eq!(log.partitions(), 2);
     let full = Outgoing {
         to,
-        key: Bytes::from_static("gespräch".as_bytes()),
+        key: Some(Bytes::from_static("gespräch".as_bytes())),
         value: Some(Bytes::from_static(&[0, 255, 10])),
         headers: vec![("a".into(), Bytes::from_static(b"1")), ("a".into(), Bytes::new())],
     };
     let tombstone = Outgoing { value: None, headers: Vec::new(), ..full.clone() };
-    let batch = vec![full.clone(), outgoing(other, "k", "elsewhere"), tombstone.clone()];
+    let nameless = Outgoing { key: None, ..full.clone() };
+    let batch = vec![full.clone(), outgoing(other, "k", "elsewhere"), tombstone.clone(), nameless.clone()];
     let offsets = log.append(batch).await.expect("appended");
-    assert_eq!(offsets, [Offset(0), Offset(0), Offset(1)]);
+    assert_eq!(offsets, [Offset(0), Offset(0), Offset(1), Offset(2)]);
     let more = log.append(numbered(to, 0..500)).await.expect("appended");
-    assert_eq!(more, (2..502).map(Offset).collect::<Vec<_>>());
+    assert_eq!(more, (3..503).map(Offset).collect::<Vec<_>>());
 
     let records = all(h, to).await;
-    assert_eq!(records.len(), 502);
-    for (sent, record) in [full, tombstone].iter().zip(&records) {
-        assert_eq!(
-            (Some(&sent.key), &sent.value, &sent.headers),
-            (record.key.as_ref(), &record.value, &record.headers)
-        );
+    assert_eq!(records.len(), 503);
+    for (sent, record) in [full, tombstone, nameless].iter().zip(&records) {
+        assert_eq!((&sent.key, &sent.value, &sent.headers), (&record.key, &record.value, &record.headers));
     }
-    assert!(records.iter().skip(2).map(text).eq((0..500).map(|number| number.to_string())));
-    assert!(records.iter().map(|record| record.offset).eq((0..502).map(Offset)));
+    assert!(records.iter().skip(3).map(text).eq((0..500).map(|number| number.to_string())));
+    assert!(records.iter().map(|record| record.offset).eq((0..503).map(Offset)));
     assert!(records.is_sorted_by_key(|record| record.time), "times fall");
     // Any time of this century tells milliseconds from other units.
     assert!((946_684_800_000..4_102_444_800_000).contains(&records[0].time.0), "{:?}", records[0].time);
