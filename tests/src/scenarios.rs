@@ -73,3 +73,23 @@ fn every_scenario_holds_under_every_seed() {
     }
     assert!(red.is_empty(), "{} of {} scenarios do not hold:\n{}", red.len(), all.len(), red.join("\n"));
 }
+
+#[test]
+fn jobs_tell_how_long_records_took() {
+    let config = WorldConfig { seed: 0, start: START, partitions: 1, trace_max: 0 };
+    let deployment = Deployment::new(&config);
+    let producer = Producer::new(deployment.world.clone(), 1);
+    let mut script = Script { deployment, producer, wrong: Vec::new(), started: false };
+    let lines = ["0 speech c/a/0 hang", "0 upload c a segments=2", "30s expect c calls=2"];
+    (1..).zip(lines).for_each(|(number, line)| script.line(number, line));
+    assert_eq!(script.wrong, Vec::<String>::new());
+    let told = script.deployment.metrics();
+    for sample in [
+        "hansard_end_to_end_seconds_count{job=\"transcribe\"} 1",
+        "hansard_end_to_end_seconds_bucket{job=\"transcribe\",le=\"0.01\"} 1",
+        "hansard_in_flight{job=\"transcribe\"} 1",
+        "hansard_oldest_undone_seconds{job=\"split\"} 0",
+    ] {
+        assert!(told.lines().any(|line| line == sample), "{sample} is missing in\n{told}");
+    }
+}

@@ -52,6 +52,8 @@ struct Ended {
 struct Done {
     lane: TopicPartition,
     offset: Offset,
+    /// When the log took it in.
+    time: Timestamp,
     ending: Ending,
 }
 
@@ -80,6 +82,8 @@ struct Running {
     in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     done: Vec<Done>,
     committing: Option<Commit>,
+    /// When the log took in what is being committed.
+    times: Vec<Timestamp>,
     /// Outlives the assignment: what the log has refused it would refuse again.
     oversized: Oversized,
     calls: RecentCalls,
@@ -114,6 +118,7 @@ impl Effects {
             in_flight: FuturesUnordered::new(),
             done: Vec::new(),
             committing: None,
+            times: Vec::new(),
             oversized: Oversized::default(),
             calls: RecentCalls::default(),
             drain_until: None,
@@ -190,8 +195,8 @@ impl Effects {
             while let Some(start) = running.lanes.start(now, &self.config.bounds) {
                 #[cfg(feature = "mutants")]
                 if crate::mutants::is_in(crate::mutants::Mutant::CommitBeforeEffect) {
-                    let (lane, offset) = (start.lane, start.record.offset);
-                    running.done.push(Done { lane, offset, ending: Ending::default() });
+                    let (lane, offset, time) = (start.lane, start.record.offset, start.record.time);
+                    running.done.push(Done { lane, offset, time, ending: Ending::default() });
                 }
                 let oversized = running.oversized.times(&Source::Input(start.lane, start.record.offset));
                 running.in_flight.push(self.start(start, oversized));
@@ -208,6 +213,7 @@ impl Effects {
             self.begin_commit(running, member).await;
         }
         self.metrics.in_flight(running.lanes.in_flight(), running.lanes.blocked());
+        self.metrics.oldest(running.lanes.oldest(), now);
     }
 
     async fn begin_commit(&self, running: &mut Running, member: &mut dyn Member) {
@@ -215,11 +221,12 @@ impl Effects {
         let mut batch = Batch::new(assignment.epoch, self.config.transaction);
         // Earlier offsets first: when the commit metadata is full, only they make room.
         running.done.sort_by_key(|done| (done.lane, done.offset));
-        let mut waiting = Vec::new();
+        let (mut waiting, mut times) = (Vec::new(), Vec::new());
         for done in running.done.drain(..) {
             if batch.is_full() || !running.lanes.complete(done.lane, done.offset) {
                 waiting.push(done);
             } else {
+                times.push(done.time);
                 batch.push(done.lane, done.offset, done.ending);
             }
         }
@@ -232,6 +239,7 @@ impl Effects {
         if !batch.is_empty() {
             self.metrics.transaction(batch.len());
             running.committing = Some(commit(member, batch));
+            running.times = times;
         }
     }
 
@@ -255,6 +263,8 @@ impl Effects {
             tracing::warn!(stage = self.stage.stage().as_str(), %error, "transaction did not commit");
             self.metrics.aborted(error);
             running.abandon();
+        } else {
+            self.metrics.committed(&running.times, self.ports.clock.now());
         }
     }
 
@@ -276,7 +286,8 @@ impl Effects {
             }
             Verdict::Commit(ending) => {
                 running.lanes.answered(start.lane);
-                running.done.push(Done { lane: start.lane, offset: start.record.offset, ending });
+                let (offset, time) = (start.record.offset, start.record.time);
+                running.done.push(Done { lane: start.lane, offset, time, ending });
             }
         }
     }

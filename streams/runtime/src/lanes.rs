@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use hansard_core::id::{Offset, Timestamp};
+use hansard_schemas::Topic;
 
 use crate::offsets::Completed;
 use crate::ports::log::{LogRecord, TopicPartition};
@@ -48,8 +49,8 @@ struct Lane {
     completed: Completed,
     /// The next offset to be read.
     position: Offset,
-    /// Offsets that were delivered and are not done.
-    outstanding: BTreeMap<i64, ()>,
+    /// Offsets that were delivered and are not done, with their log times.
+    outstanding: BTreeMap<i64, Timestamp>,
     /// Waiting records by conversation, each in offset order.
     waiting: HashMap<Arc<[u8]>, VecDeque<LogRecord>>,
     /// Conversations with waiting records, in turn.
@@ -145,7 +146,7 @@ impl Lanes {
             if record.offset < lane.position || lane.completed.contains(record.offset) {
                 continue;
             }
-            lane.outstanding.insert(record.offset.0, ());
+            lane.outstanding.insert(record.offset.0, record.time);
             lane.waiting_records += 1;
             lane.waiting_bytes += bytes_of(&record);
             match due {
@@ -272,6 +273,12 @@ impl Lanes {
             return Some((lane.position, String::new()));
         }
         Some((lane.completed.prefix(), lane.completed.metadata()))
+    }
+
+    /// The log time of the oldest new record that is not done; those of retry tiers wait on purpose.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        let new = self.lanes.iter().filter(|(from, _)| !matches!(from.topic, Topic::Retry(..)));
+        new.filter_map(|(_, lane)| lane.outstanding.values().next().copied()).min()
     }
 
     /// Partitions that wait for a dependency.

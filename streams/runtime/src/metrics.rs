@@ -1,6 +1,6 @@
 //! What a job tells of itself: counters, gauges and histograms, one set a job.
 
-use hansard_core::id::Timestamp;
+use hansard_core::id::{Millis, Timestamp};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::ports::log::TransactError;
@@ -12,6 +12,8 @@ pub struct Families {
     registry: Registry,
     answers: IntCounterVec,
     seconds: HistogramVec,
+    end_to_end: HistogramVec,
+    oldest: IntGaugeVec,
     in_flight: IntGaugeVec,
     paused: IntGaugeVec,
     transactions: IntCounterVec,
@@ -48,6 +50,13 @@ impl Families {
             .buckets(vec![0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0]);
         let seconds = HistogramVec::new(opts, &["job"])?;
         registry.register(Box::new(seconds.clone()))?;
+        let opts = HistogramOpts::new(
+            "hansard_end_to_end_seconds",
+            "Time from when the log took a record in to when what it led to was committed.",
+        )
+        .buckets(vec![0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0]);
+        let end_to_end = HistogramVec::new(opts, &["job"])?;
+        registry.register(Box::new(end_to_end.clone()))?;
         Ok(Self {
             registry: registry.clone(),
             answers: counter(
@@ -56,6 +65,11 @@ impl Families {
                 &["job", "answer", "code"],
             )?,
             seconds,
+            end_to_end,
+            oldest: gauge(
+                "hansard_oldest_undone_seconds",
+                "Age of the oldest new record that was fetched and is not done.",
+            )?,
             in_flight: gauge("hansard_in_flight", "Records under way.")?,
             paused: gauge("hansard_paused_partitions", "Partitions that wait for a dependency.")?,
             transactions: counter(
@@ -89,9 +103,19 @@ impl Metrics {
             Err(failed) => (failed.class.as_str(), failed.code),
         };
         self.families.answers.with_label_values(&[self.job, what, code]).inc();
-        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
-        let seconds = (ended - begun).0 as f64 / 1000.0;
-        self.families.seconds.with_label_values(&[self.job]).observe(seconds);
+        self.families.seconds.with_label_values(&[self.job]).observe(seconds(ended - begun));
+    }
+
+    /// Records that the log took in at these times are committed.
+    pub(crate) fn committed(&self, appended: &[Timestamp], now: Timestamp) {
+        let histogram = self.families.end_to_end.with_label_values(&[self.job]);
+        appended.iter().for_each(|at| histogram.observe(seconds(now - *at)));
+    }
+
+    /// The oldest record that is not done was taken in at this time.
+    pub(crate) fn oldest(&self, appended: Option<Timestamp>, now: Timestamp) {
+        let age = appended.map_or(0, |at| (now - at).0.max(0) / 1000);
+        self.families.oldest.with_label_values(&[self.job]).set(age);
     }
 
     pub(crate) fn in_flight(&self, in_flight: usize, paused: usize) {
@@ -119,4 +143,9 @@ impl Metrics {
         };
         self.families.transactions.with_label_values(&[self.job, result]).inc();
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
+fn seconds(length: Millis) -> f64 {
+    length.0 as f64 / 1000.0
 }

@@ -137,6 +137,11 @@ impl Deployment {
         self.world.spawn(process.id, Box::pin(task));
     }
 
+    /// What the jobs tell of themselves, as Prometheus reads it.
+    pub(crate) fn metrics(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.families.registry().gather()).expect("metrics")
+    }
+
     fn process(&self, name: &str) -> ProcessId {
         self.seats.get(name).unwrap_or_else(|| panic!("no process {name:?}")).process.id
     }
