@@ -135,6 +135,7 @@ impl Script {
             "open" | "upload" | "finish" | "rerun" | "erase" | "poison" | "redrive" | "nameless" => {
                 self.produce(verb, words);
             }
+            "torn-revision" => self.producer.tear_revision(words.at(1)),
             "speech" => {
                 let answers = words.plain[2..].iter().map(|word| answer(word));
                 self.deployment.ledger.script(words.at(1), answers);

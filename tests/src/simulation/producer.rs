@@ -5,7 +5,9 @@ use hansard_core::id::{Offset, Partition};
 use hansard_runtime::driver::World;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
 use hansard_runtime::ports::objects::ObjectName;
-use hansard_schemas::{Object, Record, Topic, Topics, Upload, encode, partition_for, topic_of};
+use hansard_schemas::{
+    Finalize, Object, Record, Topic, Topics, Upload, decode, encode, partition_for, topic_of,
+};
 
 use super::fakes::recording;
 
@@ -87,6 +89,19 @@ impl Producer {
         let key = Some(Bytes::copy_from_slice(record.conversation_id().as_bytes()));
         let to = TopicPartition { topic: topic_of(record.name()), partition };
         self.world.produce(&Outgoing { to, key, value: Some(encode(&record)), headers: Vec::new() })
+    }
+
+    /// Appends the conversation's last Finalize with another content under the same revision, as a torn transaction may.
+    pub(crate) fn tear_revision(&mut self, conversation: &str) {
+        let last = self.world.log().into_iter().rev().find_map(|stored| {
+            let record = stored.record.value.as_ref().and_then(|value| decode(value).ok());
+            record.filter(|record| {
+                matches!(record, Record::Finalize(_)) && record.conversation_id() == conversation
+            })
+        });
+        let Some(Record::Finalize(finalize)) = last else { panic!("{conversation} has no Finalize") };
+        let other = Finalize { cause: "deadline".to_owned(), ..finalize };
+        self.send(other.into(), 0);
     }
 
     /// Appends bytes that are no record, in the partition of the conversation.
