@@ -23,6 +23,9 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The deployment's rules, for status and explain.
     pub rules: Rules,
+    /// Within so long of an erasure sweep has deleted its objects, as receipts say; `None` where it only tells what it
+    /// would do. Default 2 h: two runs.
+    pub objects_gone_within: Option<Millis>,
     /// What an outsider can grow.
     pub limits: Limits,
 }
@@ -38,6 +41,7 @@ impl Config {
             signing_key,
             cors_origins: Vec::new(),
             rules: Rules::default(),
+            objects_gone_within: Some(Millis::hours(2)),
             limits: Limits::default(),
         }
     }

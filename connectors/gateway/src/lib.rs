@@ -20,6 +20,7 @@ mod request;
 mod results;
 mod routes;
 mod shape;
+mod sweep;
 mod tail;
 mod token;
 mod view;
@@ -39,12 +40,14 @@ pub use config::{Config, Limits};
 pub use presign::{Link, PartLink, Presign, Wanted};
 pub use problem::{Code, Problem};
 pub use routes::{ROUTES, Route};
+pub use sweep::Sweeper;
 pub use token::SigningKey;
 
 /// The gateway as a value: what it needs of the world, and its configuration.
 pub struct Gateway {
     ports: Ports,
     presign: Arc<dyn Presign>,
+    sweeper: Arc<dyn Sweeper>,
     registry: Registry,
     requests: IntCounterVec,
     seconds: HistogramVec,
@@ -69,6 +72,7 @@ impl Gateway {
     pub fn new(
         ports: Ports,
         presign: Arc<dyn Presign>,
+        sweeper: Arc<dyn Sweeper>,
         registry: Registry,
         config: Config,
     ) -> Result<Self, prometheus::Error> {
@@ -81,7 +85,7 @@ impl Gateway {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         let streams = Arc::new(Semaphore::new(config.limits.streams));
-        Ok(Self { ports, presign, registry, requests, seconds, streams, config })
+        Ok(Self { ports, presign, sweeper, registry, requests, seconds, streams, config })
     }
 
     /// The calls of one listener.

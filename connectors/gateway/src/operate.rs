@@ -70,14 +70,17 @@ pub(crate) struct Receipt {
     id: String,
     accepted_at: i64,
     offset: i64,
+    /// By then sweep has deleted the recordings, segments, documents and providers' copies; it goes on later while a
+    /// dependency is down. Null where it is configured to delete nothing.
+    objects_gone_by: Option<i64>,
     /// From then on no topic holds what was said.
     texts_gone_by: i64,
     /// From then on no topic holds any record, but the tombstone of the status.
     records_gone_by: i64,
 }
 
-/// Erases a conversation for good. The jobs carry it out; the receipt says by when the log's copies are gone, by the
-/// catalogue's retention.
+/// Erases a conversation for good. The jobs carry it out; the receipt says by when the objects are gone, by the times of
+/// sweep, and the log's copies, by the catalogue's retention.
 pub(crate) async fn erase(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -105,6 +108,7 @@ pub(crate) async fn erase(
         id,
         accepted_at: now,
         offset: offset.0,
+        objects_gone_by: gateway.config.objects_gone_within.map(|within| now + within.0),
         texts_gone_by: gone_by(&|topic| topic.carries_text()),
         records_gone_by: gone_by(&|_| true),
     };

@@ -14,7 +14,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::caller::guard;
 use crate::problem::{Code, Problem};
 use crate::{
-    Gateway, Surface, dead_letters, events, explain, ingest, operate, pages, probes, read, results, tail,
+    Gateway, Surface, dead_letters, events, explain, ingest, operate, pages, probes, read, results, sweep,
+    tail,
 };
 
 /// A call.
@@ -65,6 +66,7 @@ routes! {
     get "/v1/dead-letters/{id}" operators => dead_letters::show;
     post "/v1/dead-letters/redrive" operators => dead_letters::redrive;
     post "/v1/dead-letters/dismiss" operators => dead_letters::dismiss;
+    post "/v1/sweep" operators => sweep::sweep;
     get "/v1/topics/{topic}" operators => tail::tail;
     get "/openapi.json" public => pages::openapi;
     get "/healthz" public => probes::healthz;

@@ -1,11 +1,13 @@
-//! Connectors that know nothing of each other, joined: links made by S3 for the gateway, and speech for transcribe.
+//! What knows nothing of each other, joined: links made by S3 and the job sweep for the gateway, speech for transcribe.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hansard_gateway::{Link, PartLink, Presign, Wanted};
+use hansard_gateway::{Link, PartLink, Presign, Problem, Sweeper, Wanted};
 use hansard_jobs::ports::{SpeechReply, SpeechRequest};
+use hansard_jobs::sweep::{Sweep, SweepError};
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::Failed;
@@ -54,6 +56,20 @@ impl Presign for S3Links {
 
     async fn get(&self, name: &ObjectName, file_name: &str, lifetime: Duration) -> Result<Link, PortError> {
         Ok(link(self.0.presign_get(name, Some(file_name), lifetime).await?))
+    }
+}
+
+/// The job sweep for the gateway's call.
+pub(crate) struct SweepPort(pub(crate) Arc<Sweep>);
+
+#[async_trait]
+impl Sweeper for SweepPort {
+    async fn sweep(&self, dry_run: bool) -> Result<serde_json::Value, Problem> {
+        let report = self.0.run(dry_run).await.map_err(|error| match error {
+            SweepError::Port(error) => Problem::from(error),
+            SweepError::Log(error) => Problem::from(error),
+        })?;
+        Ok(serde_json::json!(report))
     }
 }
 

@@ -119,6 +119,15 @@ impl Client {
         Ok(answer.bytes().await?.to_vec())
     }
 
+    /// Sends JSON to a call that answers when its work is done, however long that takes.
+    ///
+    /// # Errors
+    /// See [`Client::get`].
+    pub(crate) async fn call_long(&self, path: &str, body: &Value) -> Result<Value> {
+        let answer = self.send(self.request(Method::POST, path).json(body)).await?;
+        Ok(answer.json().await?)
+    }
+
     /// Sends JSON with any method and reads the answer.
     ///
     /// # Errors

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use hansard_audio::{AudioPath, Decoder, PlanMs};
+use hansard_core::id::Millis;
 use hansard_embedded::Engine;
 use hansard_gateway::{Gateway, SigningKey, Surface};
 use hansard_jobs::effects::Storage;
 use hansard_jobs::ports::Speech;
+use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepMetrics};
 use hansard_jobs::topology::{self, Connectors, JOBS, JobSettings, Settings};
 use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::OrderedConfig;
@@ -26,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::adapters::S3Links;
+use crate::adapters::{S3Links, SweepPort};
 use crate::config::{self, Audio, Config};
 use crate::journal::OneOwner;
 use crate::system::{SystemClock, SystemEntropy};
@@ -61,7 +63,7 @@ impl Embedded {
         let Config {
             data_dir, cache: _, listen, keys, cors_origins, drain, log: _, engine, aggregate, ..
         } = config;
-        let Config { limits, speech: recognizer, audio, jobs, .. } = config;
+        let Config { limits, speech: recognizer, audio, jobs, sweep, .. } = config;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on {listen}; give another address with --listen, or end what uses it")
         })?;
@@ -76,8 +78,17 @@ impl Embedded {
         let mut gateway = hansard_gateway::Config::new(BUCKET, signing_key(&data_dir)?);
         (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
             (keys, cors_origins, aggregate.rules, limits);
+        gateway.objects_gone_within = gone_within(&sweep);
         let mut storage = Storage::new(BUCKET);
         storage.upload_bytes_max = i64::try_from(limits.upload_bytes).unwrap_or(i64::MAX);
+        let storage = Arc::new(storage);
+        let reach = Reach {
+            erasures: engine.erasures(),
+            part_uploads: Arc::new(objects.clone()),
+            speech: Arc::clone(&speech),
+        };
+        let metrics = SweepMetrics::register(&registry)?;
+        let sweep = Arc::new(Sweep::new(ports.clone(), reach, Arc::clone(&storage), sweep, metrics));
         let connectors = Connectors {
             audio: Arc::new(audio_path(audio, temporary, limits.upload_bytes)?),
             speech,
@@ -86,7 +97,7 @@ impl Embedded {
         let settings = Arc::new(Settings {
             instance: "embedded".to_owned(),
             topics: Arc::new(Topics::default()),
-            storage: Arc::new(storage),
+            storage,
             jobs: in_line(jobs, &recognizer),
             aggregate,
             ordered: OrderedConfig::default(),
@@ -97,10 +108,15 @@ impl Embedded {
             let (ports, connectors, settings) = (ports.clone(), connectors.clone(), Arc::clone(&settings));
             running.spawn(keep_running(job, ports, connectors, settings, families.clone(), stopping.clone()));
         }
+        let (by_clock, stop_sweeping) = (Arc::clone(&sweep), stopping.clone());
+        running.spawn(async move {
+            by_clock.keep_running(stop_sweeping).await;
+            Ok(())
+        });
         running.spawn(maintain(Arc::clone(&engine), stopping.clone()));
         let address = listener.local_addr()?;
         let links = Arc::new(S3Links(objects));
-        let gateway = Arc::new(Gateway::new(ports, links, registry, gateway)?);
+        let gateway = Arc::new(Gateway::new(ports, links, Arc::new(SweepPort(sweep)), registry, gateway)?);
         running.spawn(serve(listener, gateway, stopping));
         Ok(Self { address, running, shutdown, drain, engine, _objects: server })
     }
@@ -142,6 +158,11 @@ fn ports(engine: &Engine, objects: &S3Objects) -> Ports {
         entropy: Arc::new(SystemEntropy),
         framing: Arc::new(Framing::SingleObject),
     }
+}
+
+/// An erasure's objects are gone after two runs at the latest: the marker may come while one is under way.
+fn gone_within(sweep: &SweepConfig) -> Option<Millis> {
+    (!sweep.dry_run).then_some(Millis(sweep.every.0.saturating_mul(2)))
 }
 
 fn audio_path(audio: Audio, directory: PathBuf, recording_bytes_max: u64) -> Result<AudioPath> {

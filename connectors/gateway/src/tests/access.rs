@@ -36,7 +36,7 @@ fn open_to(method: &str, path: &str) -> Open {
         ("post", "/v1/conversations/{id}/rerun") | ("delete", "/v1/conversations/{id}") => {
             To(Operator, false)
         }
-        ("get", "/v1/topics/{topic}" | "/metrics") => To(Operator, false),
+        ("get", "/v1/topics/{topic}" | "/metrics") | ("post", "/v1/sweep") => To(Operator, false),
         (_, path) if path.starts_with("/v1/dead-letters") => To(Operator, false),
         ("get", "/openapi.json" | "/healthz" | "/readyz" | "/") => Everybody,
         (method, path) => panic!("who may {method} {path}?"),

@@ -7,6 +7,7 @@ mod operators;
 mod parts;
 mod reading;
 mod results;
+mod sweep;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,20 +18,25 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hansard_core::id::{Millis, Offset, Partition, Timestamp};
+use hansard_core::redelivery::Class;
 use hansard_embedded::Engine;
+use hansard_jobs::effects::Storage;
+use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
+use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepError, SweepMetrics};
 use hansard_runtime::ports::clock::{Clock, Entropy};
 use hansard_runtime::ports::facts::{Erasure, Facts, Row};
-use hansard_runtime::ports::log::{Outgoing, TopicPartition};
+use hansard_runtime::ports::log::{Committed, Event, Group, Outgoing, TopicPartition, Transaction};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::ports::{PortError, Ports};
+use hansard_runtime::stage::Failed;
 use hansard_s3::{ObjectServer, S3Config, S3Objects, SignedRequest};
-use hansard_schemas::{Framing, Record, Topic, decode, encode, partition_for, topic_of};
+use hansard_schemas::{Framing, Record, Stage, Topic, decode, encode, partition_for, topic_of};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::{Config, Gateway, Link, PartLink, Presign, SigningKey, Surface, Wanted};
+use crate::{Config, Gateway, Link, PartLink, Presign, Problem, SigningKey, Surface, Sweeper, Wanted};
 
 const BUCKET: &str = "hansard";
 
@@ -105,6 +111,34 @@ impl Presign for Links {
 
     async fn get(&self, name: &ObjectName, file_name: &str, lifetime: Duration) -> Result<Link, PortError> {
         self.0.presign_get(name, Some(file_name), lifetime).await.map(link)
+    }
+}
+
+/// The job sweep as it ships, as the program wires it.
+struct Job(Sweep);
+
+#[async_trait]
+impl Sweeper for Job {
+    async fn sweep(&self, dry_run: bool) -> Result<Value, Problem> {
+        let report = self.0.run(dry_run).await.map_err(|error| match error {
+            SweepError::Port(error) => Problem::from(error),
+            SweepError::Log(error) => Problem::from(error),
+        })?;
+        Ok(serde_json::to_value(report).expect("a report is JSON"))
+    }
+}
+
+/// No segment comes here, and nothing is kept.
+struct Deaf;
+
+#[async_trait]
+impl Speech for Deaf {
+    async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
+        Err(Failed::new(Class::Defect, "deaf", "nothing is transcribed here"))
+    }
+
+    fn time_max(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -187,9 +221,17 @@ impl Fixture {
         };
         let mut config = Config::new(BUCKET, SigningKey::new([3; 32]));
         change(&mut config, &mut ports);
+        let registry = Registry::new();
+        let metrics = SweepMetrics::register(&registry).expect("a fresh registry");
+        let part_uploads = Arc::new(objects.clone());
+        let reach = Reach { erasures: engine.erasures(), part_uploads, speech: Arc::new(Deaf) };
+        let storage = Arc::new(Storage::new(BUCKET));
+        // Time stands still here, so that a run does not wait for aggregate.
+        let sweep = SweepConfig { read_within: Millis::ZERO, ..SweepConfig::default() };
+        let job = Sweep::new(ports.clone(), reach, storage, sweep, metrics);
         let presign = Arc::new(Links(objects));
-        let gateway =
-            Gateway::new(ports.clone(), presign, Registry::new(), config).expect("a fresh registry");
+        let gateway = Gateway::new(ports.clone(), presign, Arc::new(Job(job)), registry, config);
+        let gateway = gateway.expect("a fresh registry");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let router = Arc::new(gateway).router(Surface::Everything);
@@ -284,6 +326,27 @@ impl Fixture {
             headers: Vec::new(),
         };
         self.ports.log.append(vec![outgoing]).await.expect("appends")[0]
+    }
+
+    /// Commits that aggregate has read everything, as it does once it has written the rows.
+    async fn read_by_aggregate(&self) {
+        let topics = Stage::Aggregate.reads();
+        let group = Group { name: "aggregate".to_owned(), instance: "test".to_owned(), topics };
+        let mut member = self.ports.log.join(group).await.expect("joined");
+        let Event::Assigned(assignment) = member.next().await.expect("an event") else {
+            panic!("something came before an assignment")
+        };
+        let of: Vec<TopicPartition> = assignment.partitions.iter().map(|line| line.from).collect();
+        let ends = self.ports.log.ends(&of).await.expect("ends");
+        let line = |(from, range): (&TopicPartition, std::ops::Range<Offset>)| Committed {
+            from: *from,
+            offset: range.end,
+            metadata: String::new(),
+        };
+        let offsets = of.iter().zip(ends).map(line).collect();
+        let transaction = Transaction { epoch: assignment.epoch, records: Vec::new(), offsets };
+        member.transact(transaction).await.expect("committed");
+        member.leave().await;
     }
 
     /// Writes the rows of everything in the log about the conversation, as aggregate does.

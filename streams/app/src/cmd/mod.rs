@@ -10,6 +10,7 @@ mod explain;
 mod rerun;
 mod status;
 mod summary;
+mod sweep;
 mod tail;
 mod transcript;
 mod up;
@@ -58,6 +59,8 @@ enum Command {
     Tail(tail::Tail),
     /// Looks at dead letters, sends them through again, or gives them up.
     DeadLetters(dead_letters::DeadLetters),
+    /// Sweeps once: carries erasures out, and removes what nothing refers to.
+    Sweep(sweep::Sweep),
     /// Checks that a running Hansard and what it needs can be reached.
     Check(check::Check),
     /// Checks or shows the configuration.
@@ -83,6 +86,7 @@ impl Arguments {
             Command::Erase(command) => command.run().await,
             Command::Tail(command) => command.run().await,
             Command::DeadLetters(command) => command.run().await,
+            Command::Sweep(command) => command.run().await,
             Command::Check(command) => command.run().await,
             Command::Config(command) => command.run(),
         }

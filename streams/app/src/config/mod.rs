@@ -19,6 +19,7 @@ use hansard_core::id::Millis;
 use hansard_core::redelivery::Policy;
 use hansard_gateway::{Keys, Role};
 use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
 use hansard_speech::{AudioFormat, Detail, Secret};
@@ -57,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) audio: Audio,
     /// Of the effect jobs.
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
+    /// Of sweep.
+    pub(crate) sweep: SweepConfig,
 }
 
 /// What is logged, and how.
@@ -143,6 +146,7 @@ impl Config {
                 .into_iter()
                 .map(|stage| Ok((stage, job(&mut values, stage)?)))
                 .collect::<Result<_, _>>()?,
+            sweep: sweep(&mut values)?,
         };
         debug_assert!(values.0.is_empty(), "settings that nobody reads: {:?}", values.0.keys());
         if !config.listen.ip().is_loopback() && config.keys.is_empty() {
@@ -232,6 +236,9 @@ fn size(values: &mut Values, key: &str) -> Result<usize, ConfigError> {
     })
 }
 
+/// Four hours before an unconfirmed upload may be swept, so that the two cannot meet, whatever the clocks say.
+const CONFIRM_WITHIN_MAX: Millis = Millis(20 * 3_600_000);
+
 fn limits(values: &mut Values) -> Result<hansard_gateway::Limits, ConfigError> {
     Ok(hansard_gateway::Limits {
         body_bytes: size(values, "limits.request-bytes")?,
@@ -243,7 +250,10 @@ fn limits(values: &mut Values) -> Result<hansard_gateway::Limits, ConfigError> {
         })?,
         link_lifetime: values.take("limits.link-lifetime")?,
         token_lifetime: values.take("limits.token-lifetime")?,
-        confirm_within: values.take("limits.confirm-within")?,
+        confirm_within: values.take_by("limits.confirm-within", |text| match Millis::read(text)? {
+            within if within <= CONFIRM_WITHIN_MAX => Ok(within),
+            _ => Err("at most 20 h are wanted, since sweep deletes unconfirmed uploads of 24 h".to_owned()),
+        })?,
         streams: values.take("limits.streams")?,
         page: values.take_within("limits.page", 1..=10_000, "1 to 10000")?,
         redrive: values.take_within("limits.redrive", 1..=100_000, "1 to 100000")?,
@@ -304,6 +314,20 @@ fn job(values: &mut Values, stage: Stage) -> Result<JobSettings, ConfigError> {
     bounds.in_flight_per_conversation_max =
         values.take_within(&key("in-flight-per-conversation"), 1..=10_000, "1 to 10000")?;
     Ok(job)
+}
+
+fn sweep(values: &mut Values) -> Result<SweepConfig, ConfigError> {
+    let every = values.take_by("sweep.every", |text| match Millis::read(text)? {
+        every if every >= Millis::minutes(1) => Ok(every),
+        _ => Err("1 min or more is wanted".to_owned()),
+    })?;
+    let days: i64 = values.take_within("retention.days", 0_u32..=36_500, "0 to 36500")?.into();
+    Ok(SweepConfig {
+        every,
+        retention: (days > 0).then_some(Millis(days * 86_400_000)),
+        dry_run: values.take_by("sweep.dry-run", |text| one_of(text, &[("true", true), ("false", false)]))?,
+        ..SweepConfig::default()
+    })
 }
 
 /// What stands for a secret that is set.

@@ -8,6 +8,7 @@ use hansard_core::Rules;
 use hansard_core::id::Millis;
 use hansard_gateway::Limits;
 use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::Stage;
 
@@ -88,6 +89,7 @@ fn settings() -> Vec<Setting> {
     all.extend(speech());
     all.extend(audio());
     all.extend(EFFECT_JOBS.into_iter().flat_map(job));
+    all.extend(sweep());
     all.push(Setting::new("url", "http://127.0.0.1:8080", "The gateway that is called.").client());
     all.push(Setting::new("key", "", "The key that the gateway wants, if it wants one.").client().secret());
     all
@@ -181,7 +183,7 @@ fn limits() -> Vec<Setting> {
         limit(
             "confirm-within",
             show_time(limits.confirm_within),
-            "Older uploads are not confirmed any more.",
+            "Older uploads are not confirmed any more; at most 20 h, well before they are swept.",
         ),
         limit("streams", limits.streams.to_string(), "Event streams that are open at once."),
         limit("page", limits.page.to_string(), "Conversations or dead letters in one page."),
@@ -235,6 +237,23 @@ fn audio() -> Vec<Setting> {
             "fill-gaps",
             "0 ms".to_owned(),
             "Gaps between chunks up to this length stay as silence when merging.",
+        ),
+    ]
+}
+
+fn sweep() -> Vec<Setting> {
+    let sweep = SweepConfig::default();
+    vec![
+        Setting::new("sweep.every", show_time(sweep.every), "From the end of a sweep to the next."),
+        Setting::new(
+            "sweep.dry-run",
+            sweep.dry_run.to_string(),
+            "true: sweeps by the clock delete nothing, erased objects included, and only tell what they would.",
+        ),
+        Setting::new(
+            "retention.days",
+            "0",
+            "A conversation is erased so many days after its newest fact; 0: never.",
         ),
     ]
 }

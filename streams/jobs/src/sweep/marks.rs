@@ -27,7 +27,9 @@ pub(super) type Marks = BTreeMap<String, Mark>;
 
 impl Mark {
     pub(super) fn of(head: &ObjectHead) -> Self {
-        Self { etag: head.etag.clone(), modified: head.modified, bytes: head.bytes }
+        // A listing tells milliseconds, a look at one object seconds.
+        let modified = Timestamp(head.modified.0.div_euclid(1_000) * 1_000);
+        Self { etag: head.etag.clone(), modified, bytes: head.bytes }
     }
 }
 
