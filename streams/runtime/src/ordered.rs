@@ -242,6 +242,11 @@ impl<F: Fold> Ordered<F> {
             return Ok(false);
         };
         let now = held.now();
+        #[cfg(feature = "mutants")]
+        let now = match now {
+            _ if crate::mutants::is_in(crate::mutants::Mutant::IdleUnread) => self.ports.clock.now(),
+            now => now,
+        };
         let mut unread = Vec::new();
         for partition in held.partitions.clone() {
             let Some(due) = self.fold.look_at(partition).filter(|due| *due <= now) else { continue };
