@@ -190,9 +190,9 @@ impl FromStr for Digest {
 /// The value of each lower-case hexadecimal digit; more than any has for what is none.
 const NIBBLES: [u8; 256] = {
     let mut nibbles = [0xFF; 256];
-    let mut value = 0;
+    let mut value = 0_u8;
     while value < 16 {
-        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
+        nibbles[b"0123456789abcdef"[value as usize] as usize] = value;
         value += 1;
     }
     nibbles
