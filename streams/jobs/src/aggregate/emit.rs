@@ -87,6 +87,8 @@ impl Extras {
             of.as_ref().filter(|(of, ..)| Some(of) == digest.as_ref()).map(|(.., key)| key.clone())
         };
         let status = told.status.as_str();
+        // Of an erased conversation nothing is told that somebody wrote.
+        let open = self.open.as_ref().filter(|_| told.status != Status::Erased);
         let parts: [&[u8]; 5] = [
             id.as_bytes(),
             status.as_bytes(),
@@ -105,10 +107,10 @@ impl Extras {
             summary_status: told.summary.map(str::to_owned),
             merge_status: told.merge.map(str::to_owned),
             counts: Some(wire_counts(&window.counts())),
-            opened_at: self.open.as_ref().map(|(_, time, _)| *time).or(self.since).unwrap_or(now.0),
+            opened_at: open.map(|(_, time, _)| *time).or(self.since).unwrap_or(now.0),
             updated_at: now.0,
             delivered_at: (told.status == Status::Delivered).then_some(now.0),
-            labels: self.open.as_ref().map(|(.., labels)| labels.clone()).unwrap_or_default(),
+            labels: open.map(|(.., labels)| labels.clone()).unwrap_or_default(),
             erased: told.status == Status::Erased,
             ..Default::default()
         }
@@ -253,4 +255,26 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hansard_core::id::Offset;
+    use hansard_schemas::Open;
+
+    use super::*;
+
+    #[test]
+    fn an_erased_conversation_tells_no_labels() {
+        let labels = BTreeMap::from([("with".to_owned(), "somebody".to_owned())]);
+        let open = Open { conversation_id: "c".to_owned(), labels: labels.clone(), ..Default::default() };
+        let mut extras = Extras::default();
+        extras.learn(&Row { offset: Offset(0), time: Timestamp(7), record: open.into() });
+        let told = |status| {
+            let window = Window::new();
+            extras.conversation("c", &window, &Told::of(&window, status), Timestamp(9))
+        };
+        assert_eq!((told(Status::Open).labels, told(Status::Open).opened_at), (labels, 7));
+        assert!(told(Status::Erased).labels.is_empty() && told(Status::Erased).erased);
+    }
 }
