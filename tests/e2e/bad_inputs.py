@@ -82,6 +82,30 @@ class BadInputs(unittest.TestCase):
         self.refused(400, "invalid_upload", self.up.confirm, "other", "b", invited)
         self.refused(400, "invalid_upload", self.up.confirm, "other", "a", {"upload": "forged.forged"})
 
+    def test_what_was_never_uploaded_is_not_confirmed(self):
+        self.up.open("never")
+        invited = self.up.invite("never", "a", piece(14))
+        self.refused(409, "not_uploaded", self.up.confirm, "never", "a", invited)
+        put(invited, piece(14))
+        self.assertTrue(self.up.confirm("never", "a", invited))
+
+    def test_a_wrong_media_type_is_refused_or_does_no_harm(self):
+        self.up.open("typed")
+        self.refused(415, "unsupported_audio", self.up.invite, "typed", "page", HTML, "text/html")
+        self.up.upload("typed", "a", piece(15), "audio/mpeg")
+        self.up.finish("typed", expected_chunks=1)
+        self.assertEqual(self.up.await_delivered("typed")["outcome"], "complete")
+
+    def test_a_recording_that_breaks_off_counts_as_far_as_it_goes(self):
+        whole = piece(16, seconds=4)
+        self.up.open("broken-off")
+        self.up.upload("broken-off", "a", whole[: len(whole) // 2])
+        self.up.finish("broken-off", expected_chunks=1)
+        status = self.up.await_delivered("broken-off")
+        [chunk] = status["chunks"]
+        self.assertEqual((status["outcome"], chunk["truncated"]), ("complete", True), chunk)
+        self.assertAlmostEqual(chunk["duration_ms"], 2000, delta=20)
+
     def test_confirming_twice_makes_one_chunk(self):
         self.up.open("twice")
         invited = self.up.invite("twice", "a", piece(3))
