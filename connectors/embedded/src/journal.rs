@@ -1,4 +1,5 @@
-//! The journal of effects: a key per step. Job ids stand a second time where an erasure does not reach them.
+//! The journal of effects: a key per step, and one per renewal of a lease. Job ids stand a second time where an erasure
+//! does not reach them.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +68,11 @@ fn corrupt() -> StoreError {
 impl Journal for LocalJournal {
     async fn write(&self, key: &JournalKey, id: SubmissionId, step: Step) -> Result<(), PortError> {
         let (place, value) = encode(&step);
-        let name = keys::step(key, id, place);
+        let mut name = keys::step(key, id, place);
+        if let Step::Started { until, .. } = step {
+            // So that none overwrites a later one: the greatest is read last.
+            name.extend(Key::new().i64(until.0).build());
+        }
         let mut ops = Vec::with_capacity(2);
         if place == JOB {
             ops.push(Op::put(Space::Jobs, name.clone(), value.clone()));
@@ -87,7 +92,12 @@ impl Journal for LocalJournal {
                 for guard in store.space(Space::Journal).prefix(prefix) {
                     let (key, value) = guard.into_inner()?;
                     let (_, id, place) = names(&key).ok_or_else(corrupt)?;
-                    submissions.entry(id).or_default().push(decode(place, &value).ok_or_else(corrupt)?);
+                    let steps = submissions.entry(id).or_default();
+                    if place == STARTED {
+                        // Nothing but an earlier end of the lease comes before it.
+                        steps.clear();
+                    }
+                    steps.push(decode(place, &value).ok_or_else(corrupt)?);
                 }
                 Ok(())
             })?;

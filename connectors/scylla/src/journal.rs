@@ -85,6 +85,7 @@ impl Journal for ScyllaStore {
         let cell = |values: Vec<_>| [key(at), vec![Value::Blob(&id.0)], values].concat();
         let statements = &self.journal;
         let (statement, values) = match &step {
+            // All writes have one timestamp, so of two values of a cell the greater stands: a lease's latest end.
             Step::Started { at, until } => {
                 (&statements.started, vec![Value::Time(at.0), Value::Time(until.0)])
             }

@@ -1,6 +1,6 @@
 //! The journal of one machine. Only one process at a time owns a data directory, so a call that an earlier process began
-//! and did not end is certainly not under way any more: without knowing that, a stage would wait after a crash until the
-//! call's time limit has passed, which is hours for a merge.
+//! and did not end is certainly not under way any more: without knowing that, everything that was under way in a crash
+//! would wait for the end of its lease, a minute in which a person looks at a page that stands still.
 
 use std::sync::Arc;
 

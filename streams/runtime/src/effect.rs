@@ -1,12 +1,19 @@
 //! Look before you pay: every call that costs goes through the journal.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::{Class, Headers, failures_so_far};
 
-use crate::ports::Ports;
 use crate::ports::journal::{JournalKey, Step, Submission, SubmissionId};
+use crate::ports::{PortError, Ports};
 use crate::stage::Failed;
+
+/// How long a submission counts as under way after its taker's last word. While the call runs the taker renews it at
+/// each third, so a crash costs the next taker at most this long however long a call may take, and the clocks of two
+/// takers may differ by almost two thirds of it.
+pub const LEASE: Millis = Millis::minutes(1);
 
 /// What looking, and perhaps paying, gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +75,13 @@ where
         return Err(Failed::new(Class::Permanent, "attempts_exhausted", cause));
     }
     let id = SubmissionId(ports.entropy.id());
-    let until = now + bounds.time_max;
-    ports.journal.write(key, id, Step::Started { at: now, until }).await?;
+    let lease = Lease { ports, key, id, at: now, over: now + bounds.time_max };
+    let held = lease.take(now).await?;
     let answer = tokio::select! {
         biased;
         answer = call(id) => answer,
-        () = ports.clock.sleep_until(until) => Err(timeout(bounds.time_max)),
+        () = ports.clock.sleep_until(lease.over) => Err(timeout(bounds.time_max)),
+        never = lease.renew(held) => match never {},
     };
     match answer {
         Ok(result) => {
@@ -86,6 +94,53 @@ where
             failed.attempts_before = made;
             Err(failed)
         }
+    }
+}
+
+/// A taker's word that its call is under way.
+struct Lease<'a> {
+    ports: &'a Ports,
+    key: &'a JournalKey,
+    id: SubmissionId,
+    /// When the call began.
+    at: Timestamp,
+    /// When it is cut off.
+    over: Timestamp,
+}
+
+impl Lease<'_> {
+    /// Gives the word for a lease from now, but not beyond the call's limit.
+    async fn take(&self, now: Timestamp) -> Result<Timestamp, PortError> {
+        let until = (now + LEASE).min(self.over);
+        self.ports.journal.write(self.key, self.id, Step::Started { at: self.at, until }).await?;
+        Ok(until)
+    }
+
+    /// Renews it for as long as it is polled. This is a best effort: where the journal is down the call goes on, since its
+    /// result decides, and at worst someone else makes it too.
+    async fn renew(&self, mut held: Timestamp) -> Infallible {
+        let third = Millis(LEASE.0 / 3);
+        let mut now = self.at;
+        while held < self.over {
+            self.ports.clock.sleep_until(now + third).await;
+            now = self.ports.clock.now();
+            #[cfg(feature = "mutants")]
+            if crate::mutants::is_in(crate::mutants::Mutant::LeaseUnrenewed) {
+                continue;
+            }
+            let renewed = tokio::select! {
+                biased;
+                renewed = self.take(now) => renewed.ok(),
+                // One that hangs must not keep the next from being tried.
+                () = self.ports.clock.sleep_until(now + third) => None,
+            };
+            if renewed.is_none() {
+                let (conversation, stage) = (&self.key.conversation, self.key.stage.as_str());
+                tracing::warn!(conversation, stage, "a lease was not renewed; the call goes on");
+            }
+            held = renewed.unwrap_or(held);
+        }
+        std::future::pending().await
     }
 }
 

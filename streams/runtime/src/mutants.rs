@@ -18,6 +18,8 @@ pub enum Mutant {
     OutputsWithRetry,
     /// A call is made without a look at the journal.
     PayWithoutLook,
+    /// A long call's lease is not renewed.
+    LeaseUnrenewed,
     /// Attempts that crashed are not counted.
     CrashesUncounted,
     /// What an aborted transaction would have emitted is remembered as emitted.

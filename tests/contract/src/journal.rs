@@ -127,6 +127,30 @@ pub async fn repeated_steps_change_nothing(h: &impl Harness) {
     assert_jobs(&*journal, &key.conversation, &[(key.clone(), "job-1")]).await;
 }
 
+/// Of several ends of a lease the latest is read, in whatever order and by however many hands they are written.
+pub async fn the_latest_lease_stands(h: &impl Harness) {
+    let lease = |minutes: i64| Step::Started {
+        at: Timestamp(1_700_000_000_000),
+        until: Timestamp(1_700_000_000_000 + minutes * 60_000),
+    };
+    for order in [[1, 2, 300], [300, 2, 1], [2, 300, 1]] {
+        let (journal, key) = (h.journal(), key(&conversation("lease")));
+        let mut latest = 0;
+        for minutes in order {
+            write(&*journal, &key, id(1), &[lease(minutes)]).await;
+            latest = latest.max(minutes);
+            assert_submissions(&*journal, &key, &[(id(1), &[lease(latest)])]).await;
+        }
+        write(&*journal, &key, id(1), &[job("job-1"), lease(7), ended(Class::Transient)]).await;
+        write(&*journal, &key, id(2), &[lease(5)]).await;
+        for _ in 0..2 {
+            let first = [lease(300), job("job-1"), ended(Class::Transient)];
+            assert_submissions(&*h.journal(), &key, &[(id(1), &first), (id(2), &[lease(5)])]).await;
+            h.reopen().await;
+        }
+    }
+}
+
 /// A submission of which only a late step is known is shown with this step alone.
 pub async fn gaps_are_shown(h: &impl Harness) {
     let (journal, key) = (h.journal(), key(&conversation("gaps")));

@@ -41,7 +41,7 @@ macro_rules! store_contract {
             paging_meets_every_conversation_once, every_marker_is_met_once, writers_at_once, rows_outlast_the_process, no_fact_is_refused
         );
         $crate::store_contract!($harness: journal:
-            steps_come_in_order, submissions_stay_apart, repeated_steps_change_nothing, gaps_are_shown,
+            steps_come_in_order, submissions_stay_apart, repeated_steps_change_nothing, the_latest_lease_stands, gaps_are_shown,
             jobs_outlive_erasure, late_steps_stay_dead, takers_at_once, large_results_are_exact,
             results_are_those_of_a_stage, forgotten_jobs_are_gone, steps_outlast_the_process
         );

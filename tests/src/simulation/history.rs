@@ -81,7 +81,7 @@ impl History {
         if rng.chance(3000) {
             deployment.aggregate.cache_bytes_max = 2_000;
         }
-        // Else a crash's submission is waited for, tier after tier, for hours.
+        // Else a call that hangs is waited for, for hours.
         let jobs = deployment.jobs.values_mut();
         jobs.for_each(|job| job.call_max = job.call_max.min(Millis(300_000)));
         // A producer here confirms at once. What stages write must be safe by what is known of it, not by its age.

@@ -64,6 +64,7 @@ fn bugs() -> Vec<Bug> {
         (Mutant::OffsetPastHole, "hole", true),
         (Mutant::OutputsWithRetry, "provider_down", true),
         (Mutant::PayWithoutLook, "paid_once", true),
+        (Mutant::LeaseUnrenewed, "lease_held", false),
         (Mutant::CrashesUncounted, "1_5", false),
         (Mutant::AbortForgotten, "aborted", true),
         (Mutant::GenerationAskedLate, "late_generation", false),

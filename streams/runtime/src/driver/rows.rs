@@ -88,8 +88,11 @@ impl Rows {
     pub(super) fn write_step(&mut self, key: &JournalKey, id: SubmissionId, step: Step) {
         let dead = self.dead_journals.contains(&key.conversation) && !matches!(step, Step::Job { .. });
         if !dead {
-            let place = cell(&step);
-            self.journal.entry(key.clone()).or_default().entry(id).or_default()[place].get_or_insert(step);
+            let cells = self.journal.entry(key.clone()).or_default().entry(id).or_default();
+            let held = cells[cell(&step)].get_or_insert_with(|| step.clone());
+            if let (Step::Started { until: held, .. }, Step::Started { until, .. }) = (held, step) {
+                *held = until.max(*held);
+            }
         }
     }
 

@@ -25,14 +25,14 @@ pub struct JournalKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubmissionId(pub [u8; 16]);
 
-/// What became known of a submission. Each step is written once, in a cell of its own.
+/// What became known of a submission. Each step is written once, but for `Started`, whose `until` rises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Written before the call.
+    /// Written before the call, and again with a later `until` while it goes on: the greatest stands.
     Started {
         /// When, by the taker's clock.
         at: Timestamp,
-        /// Until when the call may take.
+        /// Until when the call counts as under way, unless more is known.
         until: Timestamp,
     },
     /// The provider's id of the job, as soon as it is known.
@@ -65,7 +65,8 @@ pub struct Submission {
 /// The journal.
 ///
 /// An implementation must give: a write that returned survives the crash of this process and of the store's minority,
-/// and is seen by every later `read`; writing a step again changes nothing; steps written after their conversation's
+/// and is seen by every later `read`; writing a step again changes nothing; of several `Started` of one submission
+/// the one with the greatest `until` is read, in whatever order they come; steps written after their conversation's
 /// erasure stay dead, except `Job` ids, which [`Journal::jobs`] still shows.
 #[async_trait]
 pub trait Journal: Send + Sync {
