@@ -201,6 +201,20 @@ fn crates_use_only_what_the_table_allows() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+/// `cargo run` names no package: it means the only program of the default members.
+#[test]
+fn cargo_run_means_the_program() {
+    let answer = metadata();
+    let default = answer["workspace_default_members"].as_array().expect("a list");
+    let packages = answer["packages"].as_array().expect("a list").iter();
+    let targets = packages
+        .filter(|package| default.contains(&package["id"]))
+        .flat_map(|package| package["targets"].as_array().expect("a list"));
+    let is_program = |target: &&Value| target["kind"] == serde_json::json!(["bin"]);
+    let programs: Vec<String> = targets.filter(is_program).map(|target| text(&target["name"])).collect();
+    assert_eq!(programs, ["hansard"], "`cargo run --release -- demo` is the first command of the README");
+}
+
 #[test]
 fn every_crate_keeps_the_workspace_s_lints() {
     let rule = |file: &File| {
