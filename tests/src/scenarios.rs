@@ -93,3 +93,17 @@ fn jobs_tell_how_long_records_took() {
         assert!(told.lines().any(|line| line == sample), "{sample} is missing in\n{told}");
     }
 }
+
+#[test]
+fn two_contents_of_a_revision_are_counted_once() {
+    let config = WorldConfig { seed: 0, start: START, partitions: 1, trace_max: 0 };
+    let deployment = Deployment::new(&config);
+    let producer = Producer::new(deployment.world.clone(), 1);
+    let mut script = Script { deployment, producer, wrong: Vec::new(), started: false };
+    let lines = ["0 upload c a", "0 finish c", "2m torn-revision c", "10m expect c revisions=1,1,2"];
+    (1..).zip(lines).for_each(|(number, line)| script.line(number, line));
+    assert_eq!(script.wrong, Vec::<String>::new());
+    let told = script.deployment.metrics();
+    let sample = "hansard_revision_conflicts_total{job=\"aggregate\"} 1";
+    assert!(told.lines().any(|line| line == sample), "{sample} is missing in\n{told}");
+}

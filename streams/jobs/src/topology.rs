@@ -136,8 +136,8 @@ pub async fn aggregate(
     let member = ports.log.join(group(Stage::Aggregate, settings)).await?;
     let policy = Policy { in_place: true, ..Policy::default() };
     let redeliver = redeliver(Stage::Aggregate, policy, &ports, settings);
-    let fold = Aggregate::new(ports.clone(), settings.aggregate.clone());
     let metrics = families.job(Stage::Aggregate.as_str());
+    let fold = Aggregate::new(ports.clone(), settings.aggregate.clone(), metrics.clone());
     Ordered::new(fold, ports, redeliver, settings.ordered.clone(), metrics, shutdown).run(member).await
 }
 

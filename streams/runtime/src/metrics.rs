@@ -19,6 +19,7 @@ pub struct Families {
     transactions: IntCounterVec,
     emitted: IntCounterVec,
     unavailable: IntCounterVec,
+    conflicts: IntCounterVec,
 }
 
 /// The metrics of one job.
@@ -79,6 +80,11 @@ impl Families {
             )?,
             emitted: counter("hansard_emitted_total", "Records emitted.", &["job"])?,
             unavailable: counter("hansard_unavailable_total", "Waits in place for a dependency.", &["job"])?,
+            conflicts: counter(
+                "hansard_revision_conflicts_total",
+                "Further contents that were read of a revision; another revision follows each.",
+                &["job"],
+            )?,
         })
     }
 
@@ -127,6 +133,11 @@ impl Metrics {
     pub(crate) fn unavailable(&self, cause: &str) {
         tracing::debug!(job = self.job, cause, "waits in place");
         self.families.unavailable.with_label_values(&[self.job]).inc();
+    }
+
+    /// One revision turned out to have two contents.
+    pub fn revision_conflict(&self) {
+        self.families.conflicts.with_label_values(&[self.job]).inc();
     }
 
     pub(crate) fn transaction(&self, emitted: usize) {

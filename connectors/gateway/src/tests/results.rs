@@ -217,3 +217,20 @@ async fn a_failed_merge_without_a_record_of_its_own_is_told_too() {
     failed.refused(409, "merge_failed");
     assert_eq!(failed.json()["reason"], "quota");
 }
+
+#[tokio::test]
+async fn two_contents_of_a_revision_are_shown() {
+    let gateway = fixture().await;
+    gateway.emit(finalize(1)).await;
+    gateway.absorb("c").await;
+    let conflicting = async |call: &str| gateway.get(call).await.ok(200)["conflicting_revision"].clone();
+    let calls = ["/v1/conversations/c", "/v1/conversations/c/explain"];
+    for call in calls {
+        assert_eq!(conflicting(call).await, false);
+    }
+    gateway.emit(Finalize { digest: digest(9), ..finalize(1) }).await;
+    gateway.absorb("c").await;
+    for call in calls {
+        assert_eq!(conflicting(call).await, true);
+    }
+}

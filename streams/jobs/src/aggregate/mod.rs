@@ -20,6 +20,7 @@ use hansard_core::fact::Fact;
 use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_core::{Decision, Rules, Window, judge};
+use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ordered::{Applied, Fold};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::facts::{Erasure, Row};
@@ -64,6 +65,7 @@ impl Default for AggregateConfig {
 pub struct Aggregate {
     ports: Ports,
     config: AggregateConfig,
+    metrics: Metrics,
     shards: BTreeMap<Partition, Shard>,
     /// Windows that changed, or whose time has come, and that are not decided about yet.
     touched: BTreeSet<Place>,
@@ -96,10 +98,11 @@ type Place = (Partition, Arc<str>);
 impl Aggregate {
     /// An aggregator with its ports.
     #[must_use]
-    pub fn new(ports: Ports, config: AggregateConfig) -> Self {
+    pub fn new(ports: Ports, config: AggregateConfig, metrics: Metrics) -> Self {
         Self {
             ports,
             config,
+            metrics,
             shards: BTreeMap::new(),
             touched: BTreeSet::new(),
             rework: BTreeMap::new(),
@@ -146,6 +149,7 @@ impl Aggregate {
                 if let Fact::Finalize(finalize) = fact {
                     if changed && window.contents_of_revision() > 1 {
                         let revision = finalize.revision.0;
+                        self.metrics.revision_conflict();
                         tracing::error!(
                             conversation = &*place.1,
                             revision,
