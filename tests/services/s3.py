@@ -35,6 +35,8 @@ def _launch(home):
             "HANSARD_TEST_S3_ACCESS_KEY": ACCESS_KEY,
             "HANSARD_TEST_S3_SECRET_KEY": SECRET_KEY,
             "HANSARD_TEST_S3_REGION": REGION,
+            # Each directory in it is a bucket.
+            "HANSARD_TEST_S3_DATA": str(home / "data"),
         },
         seconds=60,
     )

@@ -62,6 +62,8 @@ pub enum Surface {
     Everything,
     /// What producers and readers need: without the page, metrics and dead letters.
     Public,
+    /// What an orchestrator and Prometheus ask: for a process without a gateway.
+    Probes,
 }
 
 impl Gateway {

@@ -75,10 +75,18 @@ routes! {
     get "/" operators => pages::page;
 }
 
+/// What an orchestrator and Prometheus ask of every process.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 pub(crate) fn router(gateway: Arc<Gateway>, surface: Surface) -> Router {
     let mut router: Router<Arc<Gateway>> = Router::new();
     for (route, served) in served() {
-        if surface == Surface::Everything || !route.operators_only {
+        let answered = match surface {
+            Surface::Everything => true,
+            Surface::Public => !route.operators_only,
+            Surface::Probes => PROBES.contains(&route.path),
+        };
+        if answered {
             router = router.route(route.path, served);
         }
     }

@@ -17,6 +17,7 @@ mod read;
 mod seat;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod transact;
 
 use std::ops::Range;
@@ -28,6 +29,7 @@ use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{Fetched, Group, Log, LogError, Member, Outgoing, TopicPartition};
 
 pub use config::{ConfigError, KafkaConfig};
+pub use topics::{Change, TopicAdmin, TopicsError};
 
 /// The log on a Kafka cluster.
 pub struct KafkaLog {

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod client;
+mod cluster;
 mod cmd;
 mod config;
 mod embedded;
@@ -10,7 +11,9 @@ mod journal;
 mod logging;
 mod model;
 mod output;
+mod parts;
 mod pieces;
+mod running;
 mod system;
 
 use std::process::ExitCode;

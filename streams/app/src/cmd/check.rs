@@ -1,48 +1,96 @@
-//! `hansard check`: whether a running Hansard and what it needs can be reached.
+//! `hansard check`: whether what a deployment needs can be reached, and is set up.
 
 use anyhow::{Result, bail};
 use clap::Args;
+use hansard_kafka::TopicAdmin;
+use hansard_s3::S3Objects;
+use hansard_scylla::ScyllaStore;
 use serde_json::{Value, json};
 
-use crate::client::Refused;
-use crate::config::ClientFlags;
+use crate::client::{Client, Refused};
+use crate::config::{AllFlags, ClientConfig, Cluster, Config};
 use crate::output;
 
-/// Checks that a running Hansard and what it needs can be reached.
+/// Checks what is configured of kafka, store and s3, each for itself: that it answers, and has its topics, tables or
+/// bucket. Where none of them is, asks the gateway for itself and for what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Print JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    flags: ClientFlags,
+    flags: AllFlags,
 }
 
 impl Check {
     /// Asks each.
     ///
     /// # Errors
-    /// The gateway cannot be reached, or something that it needs cannot.
+    /// Something cannot be reached, or is not set up.
     pub(crate) async fn run(self) -> Result<()> {
-        let client = super::client(&self.flags)?;
-        client.get_bytes("/healthz").await?;
-        let ready = match client.get("/readyz").await {
-            Err(error) if error.downcast_ref::<Refused>().is_some() => json!({ "ready": false }),
-            answer => answer?,
-        };
+        let values = self.flags.values()?;
+        let Cluster { kafka, replication, store, objects, .. } = Config::read(values.clone())?.cluster;
+        let mut asked = Vec::new();
+        if let Some(kafka) = kafka {
+            let admin = TopicAdmin::new(&kafka, replication.into())?;
+            asked.push(("kafka", topics(&admin).await));
+        }
+        if let Some(store) = store {
+            asked.push(("store", ScyllaStore::connect(&store).await.map(drop).map_err(Into::into)));
+        }
+        if let Some(bucket) = objects {
+            let found = S3Objects::new(&bucket.service).check_bucket(&bucket.name).await;
+            asked.push(("objects", found.map_err(Into::into)));
+        }
+        if asked.is_empty() {
+            return gateway(ClientConfig::read(values)?, self.json).await;
+        }
+        let failed = asked.iter().filter(|(_, answer)| answer.is_err()).count();
+        let told = |answer: &Result<()>| answer.as_ref().err().map(|error| format!("{error:#}"));
         if self.json {
-            output::json(&ready)?;
+            let each = asked.iter().map(|(name, answer)| ((*name).to_owned(), json!(told(answer))));
+            output::json(
+                &json!({ "ready": failed == 0, "errors": each.collect::<serde_json::Map<_, _>>() }),
+            )?;
         } else {
-            output::line("gateway: yes")?;
-            for (name, answers) in
-                ready.as_object().into_iter().flatten().filter(|(name, _)| *name != "ready")
-            {
-                output::line(&format!("{name}: {}", if *answers == true { "yes" } else { "no" }))?;
+            for (name, answer) in &asked {
+                let answer = told(answer).map_or("yes".to_owned(), |error| format!("no: {error}"));
+                output::line(&format!("{name}: {answer}"))?;
             }
         }
-        if ready["ready"] != Value::Bool(true) {
-            bail!("Hansard is not ready");
+        if failed > 0 {
+            bail!("{failed} of {} cannot be used", asked.len());
         }
         Ok(())
     }
+}
+
+/// That the topics are as the catalogue says.
+async fn topics(admin: &TopicAdmin) -> Result<()> {
+    match admin.diff().await?.len() {
+        0 => Ok(()),
+        differences => bail!("{differences} differences; see `hansard topics diff`"),
+    }
+}
+
+/// Asks a running gateway.
+async fn gateway(config: ClientConfig, json: bool) -> Result<()> {
+    let client = Client::new(config)?;
+    client.get_bytes("/healthz").await?;
+    let ready = match client.get("/readyz").await {
+        Err(error) if error.downcast_ref::<Refused>().is_some() => json!({ "ready": false }),
+        answer => answer?,
+    };
+    if json {
+        output::json(&ready)?;
+    } else {
+        output::line("gateway: yes")?;
+        for (name, answers) in ready.as_object().into_iter().flatten().filter(|(name, _)| *name != "ready") {
+            output::line(&format!("{name}: {}", if *answers == true { "yes" } else { "no" }))?;
+        }
+    }
+    if ready["ready"] != Value::Bool(true) {
+        bail!("Hansard is not ready");
+    }
+    Ok(())
 }

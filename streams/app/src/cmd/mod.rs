@@ -8,10 +8,13 @@ mod demo;
 mod erase;
 mod explain;
 mod rerun;
+mod run;
 mod status;
+mod store;
 mod summary;
 mod sweep;
 mod tail;
+mod topics;
 mod transcript;
 mod up;
 mod upload;
@@ -39,6 +42,8 @@ enum Command {
     Demo(demo::Demo),
     /// Runs everything in one process, durable in a data directory.
     Up(up::Up),
+    /// Runs jobs against Kafka, a CQL database and S3.
+    Run(run::Run),
     /// Uploads recordings into a conversation.
     Upload(upload::Upload),
     /// Shows what is known of a conversation.
@@ -61,6 +66,10 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// Sweeps once: carries erasures out, and removes what nothing refers to.
     Sweep(sweep::Sweep),
+    /// Creates the topics of a deployment, or shows what differs.
+    Topics(topics::TopicsCommand),
+    /// Brings the database's tables up to this version.
+    Store(store::StoreCommand),
     /// Checks that a running Hansard and what it needs can be reached.
     Check(check::Check),
     /// Checks or shows the configuration.
@@ -76,6 +85,7 @@ impl Arguments {
         match self.command {
             Command::Demo(command) => command.run().await,
             Command::Up(command) => command.run().await,
+            Command::Run(command) => command.run().await,
             Command::Upload(command) => command.run().await,
             Command::Status(command) => command.run().await,
             Command::Explain(command) => command.run().await,
@@ -87,6 +97,8 @@ impl Arguments {
             Command::Tail(command) => command.run().await,
             Command::DeadLetters(command) => command.run().await,
             Command::Sweep(command) => command.run().await,
+            Command::Topics(command) => command.run().await,
+            Command::Store(command) => command.run().await,
             Command::Check(command) => command.run().await,
             Command::Config(command) => command.run(),
         }

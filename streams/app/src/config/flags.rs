@@ -19,6 +19,10 @@ pub(crate) struct Flags {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerFlags(Flags);
 
+/// The flags of a command that does either.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AllFlags(Flags);
+
 /// The flags of a command that calls the gateway.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClientFlags(Flags);
@@ -42,6 +46,16 @@ impl ServerFlags {
     /// See [`ConfigError`].
     pub(crate) fn values(&self, preset: &[(&str, String)]) -> Result<Values, ConfigError> {
         self.0.values(preset)
+    }
+}
+
+impl AllFlags {
+    /// The joined values of all layers.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub(crate) fn values(&self) -> Result<Values, ConfigError> {
+        self.0.values(&[])
     }
 }
 
@@ -83,7 +97,7 @@ fn argument(setting: &'static Setting) -> Arg {
         .hide_short_help(!setting.common)
 }
 
-fn augment(command: Command, side: Side) -> Command {
+fn augment(command: Command, sides: &[Side]) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -91,37 +105,37 @@ fn augment(command: Command, side: Side) -> Command {
         .value_parser(clap::value_parser!(PathBuf))
         .help("A TOML file with settings.")
         .help_heading("Settings");
-    of(side).fold(command.arg(file), |command, setting| command.arg(argument(setting)))
+    of(sides).fold(command.arg(file), |command, setting| command.arg(argument(setting)))
 }
 
-fn read(matches: &ArgMatches, side: Side) -> Flags {
+fn read(matches: &ArgMatches, sides: &[Side]) -> Flags {
     let given = |setting: &'static Setting| {
         let value = matches.get_one::<String>(&setting.key)?;
         Some((setting.key.clone(), value.clone()))
     };
-    Flags { file: matches.get_one("config").cloned(), values: of(side).filter_map(given).collect() }
+    Flags { file: matches.get_one("config").cloned(), values: of(sides).filter_map(given).collect() }
 }
 
 macro_rules! flags_of {
-    ($name:ident, $side:expr) => {
+    ($name:ident, $($side:expr),+) => {
         impl FromArgMatches for $name {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-                Ok(Self(read(matches, $side)))
+                Ok(Self(read(matches, &[$($side),+])))
             }
 
             fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                self.0 = read(matches, $side);
+                self.0 = read(matches, &[$($side),+]);
                 Ok(())
             }
         }
 
         impl Args for $name {
             fn augment_args(command: Command) -> Command {
-                augment(command, $side)
+                augment(command, &[$($side),+])
             }
 
             fn augment_args_for_update(command: Command) -> Command {
-                augment(command, $side)
+                augment(command, &[$($side),+])
             }
         }
     };
@@ -129,3 +143,4 @@ macro_rules! flags_of {
 
 flags_of!(ServerFlags, Side::Server);
 flags_of!(ClientFlags, Side::Client);
+flags_of!(AllFlags, Side::Server, Side::Client);

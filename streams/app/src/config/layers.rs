@@ -75,6 +75,12 @@ pub(crate) enum ConfigError {
         /// Why.
         cause: std::io::Error,
     },
+    /// A setting without a default is not set.
+    #[error("{key} is not set, and this command needs it")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
     /// Settings contradict each other.
     #[error("{0}")]
     Contradiction(&'static str),

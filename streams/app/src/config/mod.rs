@@ -1,5 +1,6 @@
 //! Configuration: one struct, read in one place from the joined layers.
 
+mod cluster;
 mod flags;
 mod layers;
 mod settings;
@@ -24,7 +25,8 @@ use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
 use hansard_speech::{AudioFormat, Detail, Secret};
 
-pub(crate) use flags::{ClientFlags, ServerFlags};
+pub(crate) use cluster::{Bucket, Cluster, given};
+pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
 use text::{Bytes, Share, Text, one_of};
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
     /// Of sweep.
     pub(crate) sweep: SweepConfig,
+    /// Of jobs on a cluster.
+    pub(crate) cluster: Cluster,
 }
 
 /// What is logged, and how.
@@ -147,9 +151,12 @@ impl Config {
                 .map(|stage| Ok((stage, job(&mut values, stage)?)))
                 .collect::<Result<_, _>>()?,
             sweep: sweep(&mut values)?,
+            cluster: Cluster::read(&mut values)?,
         };
         debug_assert!(values.0.is_empty(), "settings that nobody reads: {:?}", values.0.keys());
-        if !config.listen.ip().is_loopback() && config.keys.is_empty() {
+        let Cluster { listen, admin_listen, .. } = &config.cluster;
+        let reached = [&config.listen, listen, admin_listen].iter().any(|at| !at.ip().is_loopback());
+        if reached && config.keys.is_empty() {
             return Err(ConfigError::Contradiction(
                 "listen is no loopback address and there are no keys, so everybody could call; set keys, or listen on \
                  127.0.0.1",

@@ -10,7 +10,7 @@ use hansard_gateway::Limits;
 use hansard_jobs::aggregate::AggregateConfig;
 use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
-use hansard_schemas::Stage;
+use hansard_schemas::{PARTITIONS_DEFAULT, Stage};
 
 use super::text::{show_bytes, show_duration, show_time};
 
@@ -50,9 +50,9 @@ pub(crate) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings);
 /// The effect jobs, whose retries and bounds can be set each.
 pub(crate) const EFFECT_JOBS: [Stage; 4] = [Stage::Split, Stage::Transcribe, Stage::Merge, Stage::Summarize];
 
-/// The settings of one side.
-pub(crate) fn of(side: Side) -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().filter(move |setting| setting.side == side)
+/// The settings of some sides.
+pub(crate) fn of(sides: &[Side]) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| sides.contains(&setting.side))
 }
 
 impl Setting {
@@ -90,6 +90,7 @@ fn settings() -> Vec<Setting> {
     all.extend(audio());
     all.extend(EFFECT_JOBS.into_iter().flat_map(job));
     all.extend(sweep());
+    all.extend(cluster());
     all.push(Setting::new("url", "http://127.0.0.1:8080", "The gateway that is called.").client());
     all.push(Setting::new("key", "", "The key that the gateway wants, if it wants one.").client().secret());
     all
@@ -121,7 +122,11 @@ fn process() -> Vec<Setting> {
         .secret(),
         Setting::new("cors-origins", "", "Origins whose pages may call, as https://app.example.org."),
         Setting::new("drain", "10 s", "How long work under way may go on after a stop was asked for."),
-        Setting::new("log.filter", "info,fjall=warn,lsm_tree=warn", "What is logged, as levels by module."),
+        Setting::new(
+            "log.filter",
+            "info,fjall=warn,lsm_tree=warn,scylla=warn",
+            "What is logged, as levels by module.",
+        ),
         Setting::new("log.format", "auto", "text, json, or auto: text on a terminal, else json."),
         Setting::new(
             "engine.partitions",
@@ -255,6 +260,41 @@ fn sweep() -> Vec<Setting> {
             "0",
             "A conversation is erased so many days after its newest fact; 0: never.",
         ),
+    ]
+}
+
+/// What `hansard run` and the deployment steps need, and the embedded mode has in itself.
+fn cluster() -> Vec<Setting> {
+    let new = |key: &str, default: &str, help: &str| Setting::new(key, default, help);
+    let partitions = PARTITIONS_DEFAULT.to_string();
+    vec![
+        new("kafka.brokers", "", "Brokers to begin with, as host:port."),
+        new(
+            "kafka.set",
+            "",
+            "Settings of librdkafka, as name=value; with consumer. or producer. before it for those clients only.",
+        )
+        .secret(),
+        new("topics.prefix", "hansard.", "Stands before the names of topics, groups and transactional ids."),
+        new("topics.partitions", &partitions, "Partitions of each topic; never to be changed."),
+        new("topics.replication", "3", "Replicas of each topic that is created."),
+        new("instance", "", "This process's name among all; by default its host and process id."),
+        new("store.nodes", "", "Nodes of the CQL database to begin with, as host:port."),
+        new("store.keyspace", "hansard", "The deployment's keyspace."),
+        new("store.replication", "3", "Replicas of a keyspace that is created."),
+        new("store.datacenter", "", "The datacenter whose nodes are asked first."),
+        new("store.user", "", "The database's user, if it wants one."),
+        new("store.password", "", "The user's password.").secret(),
+        new("s3.endpoint", "", "The object store's URL; by default AWS."),
+        new("s3.public-endpoint", "", "The URL that links to objects name, where it is another."),
+        new("s3.region", "us-east-1", "The object store's region."),
+        new("s3.bucket", "", "The bucket of all objects."),
+        new("s3.access-key", "", "The object store's access key.").secret(),
+        new("s3.secret-key", "", "The object store's secret key.").secret(),
+        new("upload.prefixes", "", "Where recordings of foreign producers may lie, as bucket/prefix."),
+        new("run.listen", "127.0.0.1:8080", "Where the job gateway listens."),
+        new("run.admin-listen", "127.0.0.1:8081", "Where probes, metrics and the operators' calls are answered."),
+        new("run.signing-key", "", "Signs upload tokens; the same for all gateways, 32 letters or more.").secret(),
     ]
 }
 

@@ -95,7 +95,19 @@ fn an_unknown_name_is_refused_with_the_nearest() {
 fn a_secret_comes_from_a_file_and_is_never_shown() {
     let secret = file("s3cret-s3cret-s3cret\n");
     let path = secret.path().to_str().expect("a path");
-    let environment = [("HANSARD_SPEECH_KEY_FILE", path), ("HANSARD_KEYS", "app:producer:0123456789abcdef")];
+    let environment = [
+        ("HANSARD_SPEECH_KEY_FILE", path),
+        ("HANSARD_KEYS", "app:producer:0123456789abcdef"),
+        ("HANSARD_KAFKA_BROKERS", "127.0.0.1:9092"),
+        ("HANSARD_KAFKA_SET", "sasl.password=0123456789"),
+        ("HANSARD_STORE_NODES", "127.0.0.1:9042"),
+        ("HANSARD_STORE_USER", "hansard"),
+        ("HANSARD_STORE_PASSWORD_FILE", path),
+        ("HANSARD_S3_BUCKET", "b"),
+        ("HANSARD_S3_ACCESS_KEY", "0123456789"),
+        ("HANSARD_S3_SECRET_KEY_FILE", path),
+        ("HANSARD_RUN_SIGNING_KEY", "0123456789abcdef0123456789abcdef"),
+    ];
     let values = joined(&[], &environment, "cache = \"/tmp\"").expect("joins");
     assert_eq!(values.0["speech.key"].text, "s3cret-s3cret-s3cret");
     for shown in
@@ -132,6 +144,13 @@ fn values_are_taken_up_to_their_limits() {
         ("window.idle-after", "1 ms", "3650 d", &["1", "-1 s", "3651 d", "99999999999 d"]),
         ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),
         ("speech.children", "1", "64", &["0", "65"]),
+        ("topics.partitions", "1", "1024", &["0", "1025"]),
+        ("topics.prefix", "", "a-Z_9.", &["a/b"]),
+        ("instance", "", "a-Z_9.", &["a b"]),
+        ("store.keyspace", "k", "K_9", &["", "a-b", "a\'b"]),
+        ("upload.prefixes", "", "a/b, c/", &["a", "/a"]),
+        ("kafka.set", "", "a=b, consumer.c=d=e", &["a", "=b"]),
+        ("run.signing-key", "", "0123456789abcdef0123456789abcdef", &["short"]),
         (
             "keys",
             "",
@@ -153,9 +172,31 @@ fn values_are_taken_up_to_their_limits() {
 
 #[test]
 fn only_keys_open_an_address_that_others_reach() {
-    let open = "listen = \"0.0.0.0:8080\"";
-    assert!(matches!(config(open), Err(ConfigError::Contradiction(_))));
-    config(&format!("{open}\nkeys = [\"a:operator:0123456789abcdef\"]")).expect("with keys");
+    for listen in ["listen", "run.listen", "run.admin-listen"] {
+        let open = format!("{listen} = \"0.0.0.0:8080\"");
+        assert!(matches!(config(&open), Err(ConfigError::Contradiction(_))), "{listen}");
+        let keys = "keys = [\"a:operator:0123456789abcdef\"]";
+        config(&format!("{keys}\n{open}")).expect("with keys");
+    }
+}
+
+#[test]
+fn a_cluster_is_read_as_it_is_written() {
+    let text = "[kafka]\nbrokers = [\"a:1\", \"b:2\"]\nset = [\"sasl.username=u\"]\n[topics]\npartitions = 4\n\
+                [store]\nnodes = [\"c:3\", \"d:4\"]\nreplication = 1\n[s3]\nbucket = \"b\"\n";
+    let refused = config(text).expect_err("no keys for the bucket").to_string();
+    assert!(refused.contains("s3.access-key"), "{refused}");
+    let cluster = config(&format!("{text}access-key = \"k\"\nsecret-key = \"s\"\n")).expect("reads").cluster;
+    let kafka = cluster.kafka.expect("brokers");
+    assert_eq!((kafka.brokers.as_str(), kafka.prefix.as_str(), kafka.partitions), ("a:1,b:2", "hansard.", 4));
+    assert_eq!(kafka.overrides["sasl.username"], "u");
+    let store = cluster.store.expect("nodes");
+    assert_eq!((store.nodes, store.partitions), (vec!["c:3".to_owned(), "d:4".to_owned()], 4));
+    assert_eq!(store.replication, "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}");
+    assert!(!cluster.objects.expect("a bucket").service.path_style);
+    assert!(cluster.instance.ends_with(&std::process::id().to_string()), "{}", cluster.instance);
+    let nothing = config("").expect("reads").cluster;
+    assert!(nothing.kafka.is_none() && nothing.store.is_none() && nothing.objects.is_none());
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! A process of a cluster: some of the jobs, on Kafka, a CQL database and S3. Others like it run beside it, and any of
+//! them may die at any time.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use hansard_core::redelivery::Class;
+use hansard_gateway::{SigningKey, Surface};
+use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
+use hansard_kafka::{KafkaConfig, KafkaLog};
+use hansard_runtime::ports::{PortError, Ports};
+use hansard_runtime::stage::Failed;
+use hansard_s3::S3Objects;
+use hansard_schemas::{Framing, Stage};
+use hansard_scylla::{ScyllaConfig, ScyllaStore};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::config::{self, Config, given};
+use crate::model;
+use crate::parts::{Basis, Parts};
+use crate::running::{Running, listen};
+use crate::system::{SystemClock, SystemEntropy};
+
+/// The wait before a store that does not answer is asked again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A job that a process can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Job {
+    /// Takes uploads in and gives results out.
+    Gateway,
+    /// Cuts chunks into segments.
+    Split,
+    /// Turns segments into text.
+    Transcribe,
+    /// Joins all facts of a conversation and finalizes it.
+    Aggregate,
+    /// Joins the audio of a conversation.
+    Merge,
+    /// Summarises a conversation.
+    Summarize,
+    /// Removes what nothing refers to.
+    Sweep,
+}
+
+impl Job {
+    /// The stage of the dataflow, where it is one.
+    fn stage(self) -> Option<Stage> {
+        match self {
+            Self::Gateway | Self::Sweep => None,
+            Self::Split => Some(Stage::Split),
+            Self::Transcribe => Some(Stage::Transcribe),
+            Self::Aggregate => Some(Stage::Aggregate),
+            Self::Merge => Some(Stage::Merge),
+            Self::Summarize => Some(Stage::Summarize),
+        }
+    }
+}
+
+/// A running process.
+pub(crate) struct Cluster {
+    /// Where the gateway listens, if it is one of the jobs.
+    pub(crate) address: Option<SocketAddr>,
+    /// Where probes and metrics are answered.
+    pub(crate) admin: SocketAddr,
+    running: Running,
+    // Held for as long as anything runs.
+    _temporary: TempDir,
+}
+
+impl Cluster {
+    /// Starts the jobs. A store that does not answer is waited for.
+    ///
+    /// # Errors
+    /// A port in use, a part of the configuration that is missing, or a store without its tables.
+    pub(crate) async fn start(config: Config, jobs: &BTreeSet<Job>) -> Result<Self> {
+        let config::Cluster { kafka, topics, store, objects, instance, listen: public, .. } =
+            config.cluster.clone();
+        let (kafka, store) = (given(kafka, "kafka.brokers")?, given(store, "store.nodes")?);
+        let config::Bucket { name: bucket, service } = given(objects, "s3.bucket")?;
+        let signing_key = signing_key(&config.cluster, jobs)?;
+        let address = match jobs.contains(&Job::Gateway) {
+            true => Some(listen(public, "--run-listen").await?),
+            false => None,
+        };
+        let admin = listen(config.cluster.admin_listen, "--run-admin-listen").await?;
+        let temporary = tempfile::Builder::new().prefix("hansard-").tempdir()?;
+        let speech: Arc<dyn Speech> = match &config.speech {
+            config::Speech::Local { .. } if !jobs.contains(&Job::Transcribe) => Arc::new(Elsewhere),
+            speech => model::provider(speech.clone(), &config.cache).await?,
+        };
+        let objects = S3Objects::new(&service);
+        let store = Box::pin(connected(&store)).await?;
+        let ports = ports(kafka, &store, &objects)?;
+        let mut running = Running::new(config.drain);
+        let basis = Basis {
+            ports,
+            objects,
+            erasures: store,
+            speech,
+            bucket,
+            instance,
+            topics,
+            temporary: temporary.path().to_owned(),
+            signing_key,
+        };
+        let parts = Parts::new(config, basis)?;
+        for stage in jobs.iter().filter_map(|job| job.stage()) {
+            running.job(stage, &parts);
+        }
+        if jobs.contains(&Job::Sweep) {
+            running.sweep(Arc::clone(&parts.sweep));
+        }
+        let addresses =
+            (address.as_ref().map(|listener| listener.local_addr()).transpose()?, admin.local_addr()?);
+        let operators = if address.is_some() { Surface::Everything } else { Surface::Probes };
+        if let Some(address) = address {
+            running.serve(address, &parts.gateway, Surface::Public);
+        }
+        running.serve(admin, &parts.gateway, operators);
+        Ok(Self { address: addresses.0, admin: addresses.1, running, _temporary: temporary })
+    }
+
+    /// Runs until `stop` ends, or something that must not end does; then drains, bounded.
+    ///
+    /// # Errors
+    /// What ended that must not.
+    pub(crate) async fn run_until<T>(self, stop: impl Future<Output = T>) -> Result<T> {
+        self.running.run_until(stop).await
+    }
+}
+
+/// The ports of a cluster.
+fn ports(kafka: KafkaConfig, store: &Arc<ScyllaStore>, objects: &S3Objects) -> Result<Ports> {
+    let store = || Arc::clone(store);
+    Ok(Ports {
+        log: Arc::new(KafkaLog::new(kafka)?),
+        facts: store(),
+        windows: store(),
+        journal: store(),
+        dead_letters: store(),
+        objects: Arc::new(objects.clone()),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        framing: Arc::new(Framing::SingleObject),
+    })
+}
+
+/// The store, once it answers. One that refuses has to be migrated first.
+async fn connected(config: &ScyllaConfig) -> Result<Arc<ScyllaStore>> {
+    loop {
+        match ScyllaStore::connect(config).await {
+            Ok(store) => return Ok(Arc::new(store)),
+            Err(error @ PortError::Unavailable { .. }) => {
+                tracing::warn!(%error, "the store is waited for");
+                tokio::time::sleep(STORE_AGAIN).await;
+            }
+            Err(error) => {
+                return Err(error).context("the store cannot be used; run `hansard store migrate` first");
+            }
+        }
+    }
+}
+
+/// All gateways sign and know the same tokens; a process without one gives none out, so that its key is nobody's.
+fn signing_key(cluster: &config::Cluster, jobs: &BTreeSet<Job>) -> Result<SigningKey> {
+    let secret = match (&cluster.signing_key, jobs.contains(&Job::Gateway)) {
+        (None, true) => given(None, "run.signing-key")?,
+        (None, false) => uuid::Uuid::new_v4().to_string(),
+        (Some(secret), _) => secret.clone(),
+    };
+    Ok(SigningKey::new(Sha256::digest(secret.as_bytes()).into()))
+}
+
+/// The local model in a process that does not transcribe: it needs none, and the model keeps nothing to be erased.
+struct Elsewhere;
+
+#[async_trait]
+impl Speech for Elsewhere {
+    async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
+        Err(Failed::new(Class::Unavailable, "no_model", "this process does not transcribe".to_owned()))
+    }
+
+    fn time_max(&self) -> Duration {
+        Duration::ZERO
+    }
+}

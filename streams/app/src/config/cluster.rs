@@ -1,0 +1,167 @@
+//! The settings of a cluster: where its log, its store and its objects are. Each part may be left out, since every
+//! command needs only some of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use hansard_kafka::KafkaConfig;
+use hansard_s3::{Credentials, S3Config};
+use hansard_schemas::Topics;
+use hansard_scylla::ScyllaConfig;
+
+use super::layers::{ConfigError, Values};
+use super::text::Text;
+
+/// How jobs on a cluster run.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    /// The log.
+    pub(crate) kafka: Option<KafkaConfig>,
+    /// The names of topics.
+    pub(crate) topics: Topics,
+    /// Replicas of each topic that is created.
+    pub(crate) replication: u8,
+    /// The store.
+    pub(crate) store: Option<ScyllaConfig>,
+    /// The objects.
+    pub(crate) objects: Option<Bucket>,
+    /// Unique among the processes of the deployment.
+    pub(crate) instance: String,
+    /// Where recordings of foreign producers may lie.
+    pub(crate) upload_prefixes: Vec<String>,
+    /// Where the gateway listens.
+    pub(crate) listen: SocketAddr,
+    /// Where probes, metrics and the operators' calls are answered.
+    pub(crate) admin_listen: SocketAddr,
+    /// Signs upload tokens.
+    pub(crate) signing_key: Option<String>,
+}
+
+/// A bucket and the service that has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    /// Its name.
+    pub(crate) name: String,
+    /// The service.
+    pub(crate) service: S3Config,
+}
+
+/// Passwords stand in several of the parts.
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// The part of the configuration that a command needs.
+///
+/// # Errors
+/// `key` is not set.
+pub(crate) fn given<T>(part: Option<T>, key: &'static str) -> Result<T, ConfigError> {
+    part.ok_or(ConfigError::Missing { key })
+}
+
+impl Cluster {
+    /// Reads the cluster's settings.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    pub(super) fn read(values: &mut Values) -> Result<Self, ConfigError> {
+        let (topics, prefix) = values.take_by("topics.prefix", |text| {
+            let topics = Topics::new(text).map_err(|error| error.to_string())?;
+            Ok((topics, text.to_owned()))
+        })?;
+        let partitions = values.take_within("topics.partitions", 1..=1_024, "1 to 1024")?;
+        let brokers: Option<String> = values.take("kafka.brokers")?;
+        let overrides = values.take_by("kafka.set", overrides)?;
+        let kafka = brokers.map(|brokers| {
+            let mut kafka = KafkaConfig::new(brokers, prefix, partitions);
+            kafka.overrides = overrides;
+            kafka
+        });
+        Ok(Self {
+            kafka,
+            topics,
+            replication: values.take_within("topics.replication", 1..=100, "1 to 100")?,
+            store: store(values, partitions)?,
+            objects: objects(values)?,
+            instance: values.take_by("instance", instance)?,
+            upload_prefixes: values.take_by("upload.prefixes", prefixes)?,
+            listen: values.take("run.listen")?,
+            admin_listen: values.take("run.admin-listen")?,
+            signing_key: values.take_by("run.signing-key", |text| match text.len() {
+                0 => Ok(None),
+                32.. => Ok(Some(text.to_owned())),
+                _ => Err("32 letters or more are wanted".to_owned()),
+            })?,
+        })
+    }
+}
+
+/// Settings as `name=value`. No error repeats a value.
+fn overrides(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let lines = Vec::<String>::read(text)?;
+    let pairs = lines.iter().enumerate().map(|(number, line)| {
+        let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+        let (name, value) = pair.ok_or_else(|| format!("entry {} is not name=value", number + 1))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    });
+    pairs.collect()
+}
+
+/// A prefix without its bucket would allow every bucket whose name begins so.
+fn prefixes(text: &str) -> Result<Vec<String>, String> {
+    let prefixes = Vec::<String>::read(text)?;
+    match prefixes.iter().find(|prefix| prefix.find('/').is_none_or(|at| at == 0)) {
+        Some(wrong) => Err(format!("{wrong:?} is not bucket/prefix")),
+        None => Ok(prefixes),
+    }
+}
+
+/// The host and the process, where no name is given: no two processes share them.
+fn instance(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        return Ok(format!("{}-{}", host.trim(), std::process::id()));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = text.len() <= 128 && text.bytes().all(allowed);
+    if fits { Ok(text.to_owned()) } else { Err("at most 128 of A-Z a-z 0-9 . _ - are wanted".to_owned()) }
+}
+
+fn store(values: &mut Values, partitions: u32) -> Result<Option<ScyllaConfig>, ConfigError> {
+    let nodes: Vec<String> = values.take("store.nodes")?;
+    let keyspace: String = values.take_by("store.keyspace", |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let fits = (1..=48).contains(&text.len()) && text.bytes().all(allowed);
+        if fits { Ok(text.to_owned()) } else { Err("1 to 48 of A-Z a-z 0-9 _ are wanted".to_owned()) }
+    })?;
+    let replicas = values.take_within("store.replication", 1_u8..=100, "1 to 100")?;
+    let datacenter = values.take("store.datacenter")?;
+    let user: Option<String> = values.take("store.user")?;
+    let password: String = values.take("store.password")?;
+    let mut store = ScyllaConfig::new(nodes, keyspace, partitions);
+    store.replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
+    store.datacenter = datacenter;
+    store.credentials = user.map(|user| (user, password));
+    Ok((!store.nodes.is_empty()).then_some(store))
+}
+
+fn objects(values: &mut Values) -> Result<Option<Bucket>, ConfigError> {
+    let endpoint: Option<String> = values.take("s3.endpoint")?;
+    let public_endpoint = values.take("s3.public-endpoint")?;
+    let region = values.take("s3.region")?;
+    let name: Option<String> = values.take("s3.bucket")?;
+    let access_key: Option<String> = values.take("s3.access-key")?;
+    let secret_key: Option<String> = values.take("s3.secret-key")?;
+    let Some(name) = name else { return Ok(None) };
+    let credentials = Credentials {
+        access_key: given(access_key, "s3.access-key")?,
+        secret_key: given(secret_key, "s3.secret-key")?,
+    };
+    // AWS wants the bucket in the host's name, and most others in the path.
+    let path_style = endpoint.is_some();
+    let service = S3Config::at(String::new(), credentials);
+    let service = S3Config { endpoint, public_endpoint, region, path_style, ..service };
+    Ok(Some(Bucket { name, service }))
+}

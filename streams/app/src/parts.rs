@@ -1,0 +1,128 @@
+//! What the embedded mode and a process of a cluster are made of alike: stages, sweep and gateway over the ports of
+//! either.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use hansard_audio::{AudioPath, Decoder, PlanMs};
+use hansard_core::id::Millis;
+use hansard_gateway::{Gateway, SigningKey};
+use hansard_jobs::effects::Storage;
+use hansard_jobs::ports::Speech;
+use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepMetrics};
+use hansard_jobs::topology::{Connectors, JobSettings, Settings};
+use hansard_runtime::metrics::Families;
+use hansard_runtime::ordered::OrderedConfig;
+use hansard_runtime::ports::Ports;
+use hansard_runtime::ports::facts::Erasures;
+use hansard_s3::S3Objects;
+use hansard_schemas::{Stage, Topics};
+use hansard_summary::Extractive;
+use prometheus::Registry;
+
+use crate::adapters::{S3Links, SweepPort};
+use crate::config::{self, Audio, Config};
+
+/// What the two have of their own.
+pub(crate) struct Basis {
+    /// The log, the store and the objects.
+    pub(crate) ports: Ports,
+    /// The objects once more, as the client of S3.
+    pub(crate) objects: S3Objects,
+    /// The markers of erasures.
+    pub(crate) erasures: Arc<dyn Erasures>,
+    /// Who recognises speech.
+    pub(crate) speech: Arc<dyn Speech>,
+    /// The bucket of all objects.
+    pub(crate) bucket: String,
+    /// Unique among the processes of the deployment.
+    pub(crate) instance: String,
+    /// The names of topics.
+    pub(crate) topics: Topics,
+    /// For temporary files of this process only.
+    pub(crate) temporary: PathBuf,
+    /// Signs upload tokens.
+    pub(crate) signing_key: SigningKey,
+}
+
+/// What runs, or is called.
+pub(crate) struct Parts {
+    /// Of all stages.
+    pub(crate) ports: Ports,
+    /// Of all stages.
+    pub(crate) connectors: Connectors,
+    /// Of all stages.
+    pub(crate) settings: Arc<Settings>,
+    /// The metrics of all stages.
+    pub(crate) families: Families,
+    /// The job sweep.
+    pub(crate) sweep: Arc<Sweep>,
+    /// The gateway.
+    pub(crate) gateway: Arc<Gateway>,
+}
+
+impl Parts {
+    /// Puts them together.
+    ///
+    /// # Errors
+    /// This program's own file cannot be found.
+    pub(crate) fn new(config: Config, basis: Basis) -> Result<Self> {
+        let Basis { ports, objects, erasures, speech, bucket, instance, topics, temporary, signing_key } =
+            basis;
+        let Config { keys, cors_origins, aggregate, limits, speech: recognizer, audio, .. } = config;
+        let Config { jobs, sweep, cluster, .. } = config;
+        let registry = Registry::new();
+        let families = Families::register(&registry)?;
+        let mut gateway = hansard_gateway::Config::new(&bucket, signing_key);
+        (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
+            (keys, cors_origins, aggregate.rules, limits);
+        gateway.objects_gone_within = gone_within(&sweep);
+        let mut storage = Storage::new(&bucket);
+        storage.allowed.extend(cluster.upload_prefixes);
+        storage.upload_bytes_max = i64::try_from(limits.upload_bytes).unwrap_or(i64::MAX);
+        let storage = Arc::new(storage);
+        let reach = Reach { erasures, part_uploads: Arc::new(objects.clone()), speech: Arc::clone(&speech) };
+        let metrics = SweepMetrics::register(&registry)?;
+        let sweep = Arc::new(Sweep::new(ports.clone(), reach, Arc::clone(&storage), sweep, metrics));
+        let connectors = Connectors {
+            audio: Arc::new(audio_path(audio, temporary, limits.upload_bytes)?),
+            speech,
+            summarizer: Arc::new(Extractive),
+        };
+        let settings = Arc::new(Settings {
+            instance,
+            topics: Arc::new(topics),
+            storage,
+            jobs: in_line(jobs, &recognizer),
+            aggregate,
+            ordered: OrderedConfig::default(),
+        });
+        let (links, sweeper) = (Arc::new(S3Links(objects)), Arc::new(SweepPort(Arc::clone(&sweep))));
+        let gateway = Arc::new(Gateway::new(ports.clone(), links, sweeper, registry, gateway)?);
+        Ok(Self { ports, connectors, settings, families, sweep, gateway })
+    }
+}
+
+/// An erasure's objects are gone after two runs at the latest: the marker may come while one is under way.
+fn gone_within(sweep: &SweepConfig) -> Option<Millis> {
+    (!sweep.dry_run).then_some(Millis(sweep.every.0.saturating_mul(2)))
+}
+
+fn audio_path(audio: Audio, directory: PathBuf, recording_bytes_max: u64) -> Result<AudioPath> {
+    let Audio { limits, format, lost_share_max, fill_gaps_ms } = audio;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let (decoder, plan) = (Decoder::new(program, limits), PlanMs::default());
+    Ok(AudioPath { decoder, plan, format, fill_gaps_ms, lost_share_max, directory, recording_bytes_max })
+}
+
+/// A call to the local model waits for a free process, and its time limit goes on meanwhile: no more wait than are soon
+/// served.
+fn in_line(mut jobs: BTreeMap<Stage, JobSettings>, speech: &config::Speech) -> BTreeMap<Stage, JobSettings> {
+    if let (config::Speech::Local { children, .. }, Some(job)) = (speech, jobs.get_mut(&Stage::Transcribe)) {
+        let bounds = &mut job.effects.bounds;
+        bounds.in_flight_max = bounds.in_flight_max.min(children * 4);
+    }
+    jobs
+}

@@ -1,0 +1,145 @@
+//! What keeps running until a stop: jobs that begin again when the log fails, listeners, and the bounded drain.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use hansard_gateway::{Gateway, Surface};
+use hansard_jobs::sweep::Sweep;
+use hansard_jobs::topology;
+use hansard_runtime::ports::log::LogError;
+use hansard_schemas::Stage;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::parts::Parts;
+
+/// Waits before a job begins again, first and last.
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+const WAIT_LAST: Duration = Duration::from_secs(30);
+/// How long a call under way may go on after a stop was asked for.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
+
+/// The tasks of a process, none of which ends before the stop.
+pub(crate) struct Running {
+    tasks: JoinSet<Result<()>>,
+    shutdown: watch::Sender<bool>,
+    drain: Duration,
+}
+
+impl Running {
+    /// Nothing yet; after a stop it waits so long for work under way.
+    pub(crate) fn new(drain: Duration) -> Self {
+        Self { tasks: JoinSet::new(), shutdown: watch::Sender::new(false), drain }
+    }
+
+    /// Runs a task that ends at the stop.
+    pub(crate) fn spawn<T>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> T)
+    where
+        T: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.tasks.spawn(task(self.shutdown.subscribe()));
+    }
+
+    /// Runs a job of the log.
+    pub(crate) fn job(&mut self, job: Stage, parts: &Parts) {
+        let Parts { ports, connectors, settings, families, .. } = parts;
+        let (ports, connectors) = (ports.clone(), connectors.clone());
+        let (settings, families) = (Arc::clone(settings), families.clone());
+        self.spawn(|stopping| async move {
+            let run = || {
+                topology::run(job, ports.clone(), connectors.clone(), &settings, &families, stopping.clone())
+            };
+            keep_running(job, run, stopping.clone()).await
+        });
+    }
+
+    /// Sweeps by the clock.
+    pub(crate) fn sweep(&mut self, sweep: Arc<Sweep>) {
+        self.spawn(|stopping| async move {
+            sweep.keep_running(stopping).await;
+            Ok(())
+        });
+    }
+
+    /// Serves calls until the stop, and a little longer those under way: streams of events would never end.
+    pub(crate) fn serve(&mut self, listener: TcpListener, gateway: &Arc<Gateway>, surface: Surface) {
+        let router = gateway.router(surface);
+        self.spawn(|stopping| async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopped(stopping.clone()));
+            let late = async {
+                stopped(stopping).await;
+                tokio::time::sleep(CALLS_END_WITHIN).await;
+            };
+            tokio::select! {
+                served = served.into_future() => Ok(served?),
+                () = late => Ok(()),
+            }
+        });
+    }
+
+    /// Runs until `stop` ends, or something that must not end does; then drains, bounded.
+    ///
+    /// # Errors
+    /// What ended that must not.
+    pub(crate) async fn run_until<T>(mut self, stop: impl Future<Output = T>) -> Result<T> {
+        let ended = tokio::select! {
+            stopped = stop => Ok(stopped),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Err(error)) => Err(error.into()),
+                Some(Ok(Ok(()))) | None => Err(anyhow!("a job ended by itself")),
+            },
+        };
+        self.shutdown.send_replace(true);
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain, drained).await.is_err() {
+            tracing::warn!("some work did not end in time; it is taken up again at the next start");
+        }
+        self.tasks.shutdown().await;
+        ended
+    }
+}
+
+/// A listener on an address that may be taken, named by its setting's flag.
+///
+/// # Errors
+/// It is taken, or is none of this machine.
+pub(crate) async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; give another address with {flag}, or end what uses it")
+    })
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // A dropped sender means the same: nobody is left to serve.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Runs a job, and begins it again with a growing wait when the log fails under it.
+async fn keep_running<T: Future<Output = Result<(), LogError>>>(
+    job: Stage,
+    run: impl Fn() -> T,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut wait = WAIT_FIRST;
+    loop {
+        let began = Instant::now();
+        let Err(error) = run().await else { return Ok(()) };
+        if matches!(error, LogError::OutOfRange { .. }) {
+            // Beginning again would read the same; what was deleted unread is for a person to know of.
+            return Err(error).with_context(|| {
+                format!("{job} has stopped; keep the log longer, or accept the loss and set its group's offset anew")
+            });
+        }
+        tracing::error!(job = job.as_str(), %error, "the job begins again");
+        if began.elapsed() > WAIT_LAST {
+            wait = WAIT_FIRST;
+        }
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_LAST),
+        }
+    }
+}
