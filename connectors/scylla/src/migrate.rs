@@ -2,6 +2,7 @@
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hansard_runtime::ports::PortError;
 
@@ -11,13 +12,17 @@ use crate::facts::FIXED;
 use crate::schema::{definitions, tables, types};
 use crate::value::{Columns, Value};
 
+/// All nodes have to agree on a change of the schema, which takes far longer than a row.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Creates the keyspace, types and tables where they are missing, adds missing columns, and records the deployment's
 /// partition count.
 ///
 /// # Errors
 /// [`PortError::Refused`] when the deployment has another partition count, or the database refuses a statement.
 pub async fn migrate(config: &ScyllaConfig) -> Result<(), PortError> {
-    let cql = Cql::connect(config).await?;
+    let patient = ScyllaConfig { request_timeout: config.request_timeout.max(PATIENCE), ..config.clone() };
+    let cql = Cql::connect(&patient).await?;
     let keyspace = &config.keyspace;
     cql.define(&format!(
         "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {}",
