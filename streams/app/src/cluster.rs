@@ -12,10 +12,12 @@ use hansard_core::redelivery::Class;
 use hansard_gateway::{SigningKey, Surface};
 use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
 use hansard_kafka::{KafkaConfig, KafkaLog};
+use hansard_registry::{RegistryConfig, SchemaRegistry};
+use hansard_runtime::ports::schemas::Schemas;
 use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::Failed;
 use hansard_s3::S3Objects;
-use hansard_schemas::{Framing, Stage};
+use hansard_schemas::{Framing, Registry, Stage, Topics};
 use hansard_scylla::{ScyllaConfig, ScyllaStore};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -26,8 +28,8 @@ use crate::parts::{Basis, Parts};
 use crate::running::{Running, listen};
 use crate::system::{SystemClock, SystemEntropy};
 
-/// The wait before a store that does not answer is asked again.
-const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// The wait before a store or registry that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A job that a process can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -74,12 +76,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the jobs. A store that does not answer is waited for.
+    /// Starts the jobs. A store or registry that does not answer is waited for.
     ///
     /// # Errors
-    /// A port in use, a part of the configuration that is missing, or a store without its tables.
+    /// A port in use, a part of the configuration that is missing, a registry without the schemas, or a store
+    /// without its tables.
     pub(crate) async fn start(config: Config, jobs: &BTreeSet<Job>) -> Result<Self> {
-        let config::Cluster { kafka, topics, store, objects, instance, listen: public, .. } =
+        let config::Cluster { kafka, topics, registry, store, objects, instance, listen: public, .. } =
             config.cluster.clone();
         let (kafka, store) = (given(kafka, "kafka.brokers")?, given(store, "store.nodes")?);
         let config::Bucket { name: bucket, service } = given(objects, "s3.bucket")?;
@@ -95,8 +98,9 @@ impl Cluster {
             speech => model::provider(speech.clone(), &config.cache).await?,
         };
         let objects = S3Objects::new(&service);
+        let framing = Box::pin(framing(registry, &topics)).await?;
         let store = Box::pin(connected(&store)).await?;
-        let ports = ports(kafka, &store, &objects)?;
+        let ports = ports(kafka, &store, &objects, framing)?;
         let mut running = Running::new(config.drain);
         let basis = Basis {
             ports,
@@ -136,7 +140,12 @@ impl Cluster {
 }
 
 /// The ports of a cluster.
-fn ports(kafka: KafkaConfig, store: &Arc<ScyllaStore>, objects: &S3Objects) -> Result<Ports> {
+fn ports(
+    kafka: KafkaConfig,
+    store: &Arc<ScyllaStore>,
+    objects: &S3Objects,
+    (framing, schemas): (Framing, Option<Arc<dyn Schemas>>),
+) -> Result<Ports> {
     let store = || Arc::clone(store);
     Ok(Ports {
         log: Arc::new(KafkaLog::new(kafka)?),
@@ -147,8 +156,31 @@ fn ports(kafka: KafkaConfig, store: &Arc<ScyllaStore>, objects: &S3Objects) -> R
         objects: Arc::new(objects.clone()),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        framing: Arc::new(Framing::SingleObject),
+        framing: Arc::new(framing),
+        schemas,
     })
+}
+
+/// How records are framed, once the registry answers; what is written without one is read in either case.
+async fn framing(
+    registry: Option<RegistryConfig>,
+    topics: &Topics,
+) -> Result<(Framing, Option<Arc<dyn Schemas>>)> {
+    let Some(config) = registry else { return Ok((Framing::SingleObject, None)) };
+    let registry = SchemaRegistry::new(config)?;
+    loop {
+        match registry.ids(topics).await {
+            Ok(ids) => return Ok((Framing::Registry(Registry::new(&ids)?), Some(Arc::new(registry)))),
+            Err(error @ PortError::Unavailable { .. }) => {
+                tracing::warn!(%error, "the schema registry is waited for");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => {
+                return Err(error)
+                    .context("the schema registry cannot be used; run `hansard schemas register` first");
+            }
+        }
+    }
 }
 
 /// The store, once it answers. One that refuses has to be migrated first.
@@ -158,7 +190,7 @@ async fn connected(config: &ScyllaConfig) -> Result<Arc<ScyllaStore>> {
             Ok(store) => return Ok(Arc::new(store)),
             Err(error @ PortError::Unavailable { .. }) => {
                 tracing::warn!(%error, "the store is waited for");
-                tokio::time::sleep(STORE_AGAIN).await;
+                tokio::time::sleep(AGAIN).await;
             }
             Err(error) => {
                 return Err(error).context("the store cannot be used; run `hansard store migrate` first");

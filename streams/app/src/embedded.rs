@@ -96,6 +96,7 @@ fn ports(engine: &Engine, objects: &S3Objects) -> Ports {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         framing: Arc::new(Framing::SingleObject),
+        schemas: None,
     }
 }
 

@@ -355,7 +355,7 @@ async fn answer(
         return Ok(Outcome::Emit(redeliver.too_large(from, record, oversized, clock.now())));
     }
     let refuse = |failed| Ok(Outcome::Emit(redeliver.refuse(from, record, &failed, clock.now())));
-    let input = match intake::read(&redeliver.framing, from, record, ports.log.partitions()) {
+    let input = match intake::read(ports, from, record).await? {
         Intake::Fact(input) => input,
         // The aggregator forwards it; its copy comes by the right partition.
         Intake::Misrouted { .. } if from.topic == Topic::Uploads => return Ok(Outcome::pass_over()),

@@ -2,8 +2,9 @@
 
 use hansard_core::id::Partition;
 use hansard_core::redelivery::{Class, HeaderError, Headers};
-use hansard_schemas::{Framing, Topic, partition_for, validate};
+use hansard_schemas::{Topic, partition_for, validate};
 
+use crate::ports::Ports;
 use crate::ports::log::{LogRecord, Outgoing, TopicPartition};
 use crate::stage::{Failed, Input};
 
@@ -21,14 +22,17 @@ pub(crate) enum Intake {
 }
 
 /// Reads a record.
-pub(crate) fn read(framing: &Framing, from: TopicPartition, record: &LogRecord, partitions: u32) -> Intake {
-    let refused = |code, cause: String| Intake::Refused(Failed::new(Class::Permanent, code, cause));
+///
+/// # Errors
+/// The schema registry is needed and unavailable; the record is to be read again later.
+pub(crate) async fn read(ports: &Ports, from: TopicPartition, record: &LogRecord) -> Result<Intake, Failed> {
+    let refused = |code, cause: String| Ok(Intake::Refused(Failed::new(Class::Permanent, code, cause)));
     let Some(key) = &record.key else {
         return refused("no_key", "the record has no key; it must be the conversation's id".to_owned());
     };
-    let to = Partition(partition_for(key, partitions));
+    let to = Partition(partition_for(key, ports.log.partitions()));
     if to != from.partition {
-        return Intake::Misrouted { to };
+        return Ok(Intake::Misrouted { to });
     }
     let Some(value) = &record.value else {
         return refused(
@@ -36,9 +40,10 @@ pub(crate) fn read(framing: &Framing, from: TopicPartition, record: &LogRecord, 
             "the record has no value; only compacted topics may hold tombstones".to_owned(),
         );
     };
-    let decoded = match framing.decode(value) {
+    let decoded = match ports.decode(value).await {
         Ok(decoded) => decoded,
-        Err(error) => return refused("undecodable", error.to_string()),
+        Err(failed) if failed.class == Class::Permanent => return Ok(Intake::Refused(failed)),
+        Err(failed) => return Err(failed),
     };
     if decoded.conversation_id().as_bytes() != &key[..] {
         let cause = format!("the key is {:?}, the body's id {:?}", text(key), decoded.conversation_id());
@@ -52,14 +57,14 @@ pub(crate) fn read(framing: &Framing, from: TopicPartition, record: &LogRecord, 
         Err(error) => return refused("bad_headers", error.to_string()),
     };
     let origin = history.as_ref().map(|history| &history.origin);
-    Intake::Fact(Box::new(Input {
+    Ok(Intake::Fact(Box::new(Input {
         from,
         offset: record.offset,
         origin: origin.map_or(record.offset, |origin| origin.offset),
         time: origin.map_or(record.time, |origin| origin.timestamp),
         record: decoded,
         history,
-    }))
+    })))
 }
 
 /// The failure of a record in the wrong partition of a topic that only we write.

@@ -393,8 +393,7 @@ async fn take_in<F: Fold>(
             batch.push(run.from, record.offset, redeliver.too_large(run.from, record, refused, now));
             continue;
         }
-        let intake = intake::read(&redeliver.framing, run.from, record, ports.log.partitions());
-        let failed = match intake {
+        let failed = match intake::read(ports, run.from, record).await? {
             Intake::Fact(input) => match fold.fact(*input) {
                 Ok(fact) => {
                     facts.push(fact);

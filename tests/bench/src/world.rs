@@ -33,6 +33,7 @@ pub(crate) fn open(directory: &Path) -> Result<(Engine, Ports)> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(NoEntropy),
         framing: Arc::new(Framing::SingleObject),
+        schemas: None,
     };
     Ok((engine, ports))
 }

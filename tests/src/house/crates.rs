@@ -13,13 +13,14 @@ const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtim
 
 /// Which of our crates each may use, apart from its tests. Audio, speech and summary implement ports that live in jobs.
 /// The program, the scenarios and the benchmarks may use all.
-const OURS: [(&str, &[&str]); 13] = [
+const OURS: [(&str, &[&str]); 14] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
     ("hansard-runtime", &["hansard-core", "hansard-schemas"]),
     ("hansard-jobs", &INNER),
     ("hansard-kafka", &INNER),
     ("hansard-scylla", &INNER),
+    ("hansard-registry", &INNER),
     ("hansard-s3", &INNER),
     ("hansard-embedded", &INNER),
     ("hansard-gateway", &INNER),
@@ -39,7 +40,7 @@ const TAKEN: [(&str, &[&str]); 2] = [
 ];
 
 /// Clients of real systems, by the beginning of their names, and the crates whose own they are.
-const CLIENTS: [(&str, &[&str]); 22] = [
+const CLIENTS: [(&str, &[&str]); 21] = [
     ("rdkafka", &["hansard-kafka"]),
     ("scylla", &["hansard-scylla"]),
     ("aws-", &["hansard-s3"]),
@@ -55,13 +56,12 @@ const CLIENTS: [(&str, &[&str]); 22] = [
     ("hound", &["hansard-audio", "hansard-speech"]),
     ("claxon", &["hansard-audio", "hansard-speech"]),
     ("libloading", &["hansard-speech"]),
-    ("reqwest", &["hansard-speech", "hansard-summary", "hansard-gateway"]),
+    ("reqwest", &["hansard-speech", "hansard-summary", "hansard-gateway", "hansard-registry"]),
     ("hyper", &["hansard-s3", "hansard-embedded", "hansard-gateway"]),
     ("axum", &["hansard-gateway"]),
     ("tower", &["hansard-gateway"]),
     ("utoipa", &["hansard-gateway"]),
     ("maud", &["hansard-gateway"]),
-    ("schema_registry", &["hansard-kafka"]),
 ];
 
 /// A crate of ours as Cargo sees it.

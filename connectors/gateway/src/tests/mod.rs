@@ -218,6 +218,7 @@ impl Fixture {
             clock: clock.clone(),
             entropy: Arc::new(Random),
             framing: Arc::new(Framing::SingleObject),
+            schemas: None,
         };
         let mut config = Config::new(BUCKET, SigningKey::new([3; 32]));
         change(&mut config, &mut ports);

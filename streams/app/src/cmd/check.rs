@@ -1,8 +1,9 @@
 //! `hansard check`: whether what a deployment needs can be reached, and is set up.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use hansard_kafka::TopicAdmin;
+use hansard_registry::SchemaRegistry;
 use hansard_s3::S3Objects;
 use hansard_scylla::ScyllaStore;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use crate::client::{Client, Refused};
 use crate::config::{AllFlags, ClientConfig, Cluster, Config};
 use crate::output;
 
-/// Checks what is configured of kafka, store and s3, each for itself: that it answers, and has its topics, tables or
-/// bucket. Where none of them is, asks the gateway for itself and for what it needs.
+/// Checks what is configured of kafka, registry, store and s3, each for itself: that it answers, and has its topics,
+/// schemas, tables or bucket. Where none of them is, asks the gateway for itself and for what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Print JSON.
@@ -29,11 +30,16 @@ impl Check {
     /// Something cannot be reached, or is not set up.
     pub(crate) async fn run(self) -> Result<()> {
         let values = self.flags.values()?;
-        let Cluster { kafka, replication, store, objects, .. } = Config::read(values.clone())?.cluster;
+        let Cluster { kafka, topics: names, replication, registry, store, objects, .. } =
+            Config::read(values.clone())?.cluster;
         let mut asked = Vec::new();
         if let Some(kafka) = kafka {
             let admin = TopicAdmin::new(&kafka, replication.into())?;
             asked.push(("kafka", topics(&admin).await));
+        }
+        if let Some(registry) = registry {
+            let ids = SchemaRegistry::new(registry)?.ids(&names).await;
+            asked.push(("registry", ids.map(drop).context("see `hansard schemas check`")));
         }
         if let Some(store) = store {
             asked.push(("store", ScyllaStore::connect(&store).await.map(drop).map_err(Into::into)));

@@ -9,6 +9,7 @@ mod erase;
 mod explain;
 mod rerun;
 mod run;
+mod schemas;
 mod status;
 mod store;
 mod summary;
@@ -68,6 +69,8 @@ enum Command {
     Sweep(sweep::Sweep),
     /// Creates the topics of a deployment, or shows what differs.
     Topics(topics::TopicsCommand),
+    /// Registers the schemas of all records, or shows what differs.
+    Schemas(schemas::SchemasCommand),
     /// Brings the database's tables up to this version.
     Store(store::StoreCommand),
     /// Checks that a running Hansard and what it needs can be reached.
@@ -98,6 +101,7 @@ impl Arguments {
             Command::DeadLetters(command) => command.run().await,
             Command::Sweep(command) => command.run().await,
             Command::Topics(command) => command.run().await,
+            Command::Schemas(command) => command.run().await,
             Command::Store(command) => command.run().await,
             Command::Check(command) => command.run().await,
             Command::Config(command) => command.run(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hansard_kafka::KafkaConfig;
+use hansard_registry::RegistryConfig;
 use hansard_s3::{Credentials, S3Config};
 use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
@@ -21,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) topics: Topics,
     /// Replicas of each topic that is created.
     pub(crate) replication: u8,
+    /// The schema registry; without one, records name their schemas by themselves.
+    pub(crate) registry: Option<RegistryConfig>,
     /// The store.
     pub(crate) store: Option<ScyllaConfig>,
     /// The objects.
@@ -83,6 +86,7 @@ impl Cluster {
             kafka,
             topics,
             replication: values.take_within("topics.replication", 1..=100, "1 to 100")?,
+            registry: registry(values)?,
             store: store(values, partitions)?,
             objects: objects(values)?,
             instance: values.take_by("instance", instance)?,
@@ -127,6 +131,22 @@ fn instance(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let fits = text.len() <= 128 && text.bytes().all(allowed);
     if fits { Ok(text.to_owned()) } else { Err("at most 128 of A-Z a-z 0-9 . _ - are wanted".to_owned()) }
+}
+
+fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> {
+    let url = values.take_by("registry.url", |text| {
+        let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        match rest {
+            _ if text.is_empty() => Ok(None),
+            // A password in it would be shown.
+            Some(rest) if !rest.contains(['@', '?', '#']) => Ok(Some(text.trim_end_matches('/').to_owned())),
+            _ => Err("a plain http or https address is wanted, without user and query".to_owned()),
+        }
+    })?;
+    let user: Option<String> = values.take("registry.user")?;
+    let password: String = values.take("registry.password")?;
+    let credentials = user.map(|user| (user, password));
+    Ok(url.map(|url| RegistryConfig { url, credentials }))
 }
 
 fn store(values: &mut Values, partitions: u32) -> Result<Option<ScyllaConfig>, ConfigError> {

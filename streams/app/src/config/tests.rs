@@ -103,6 +103,9 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
         ("HANSARD_STORE_NODES", "127.0.0.1:9042"),
         ("HANSARD_STORE_USER", "hansard"),
         ("HANSARD_STORE_PASSWORD_FILE", path),
+        ("HANSARD_REGISTRY_URL", "https://registry"),
+        ("HANSARD_REGISTRY_USER", "hansard"),
+        ("HANSARD_REGISTRY_PASSWORD_FILE", path),
         ("HANSARD_S3_BUCKET", "b"),
         ("HANSARD_S3_ACCESS_KEY", "0123456789"),
         ("HANSARD_S3_SECRET_KEY_FILE", path),
@@ -196,6 +199,12 @@ fn a_cluster_is_read_as_it_is_written() {
     assert!(!cluster.objects.expect("a bucket").service.path_style);
     assert!(cluster.instance.ends_with(&std::process::id().to_string()), "{}", cluster.instance);
     let nothing = config("").expect("reads").cluster;
+    for address in ["registry:8081", "http://u:p@registry", "http://registry?x"] {
+        config(&format!("[registry]\nurl = \"{address}\"")).expect_err(address);
+    }
+    let registry = config("[registry]\nurl = \"http://registry/v7/\"").expect("reads").cluster.registry;
+    assert_eq!(registry.expect("a registry").url, "http://registry/v7");
+    assert!(nothing.registry.is_none());
     assert!(nothing.kafka.is_none() && nothing.store.is_none() && nothing.objects.is_none());
 }
 

@@ -78,6 +78,7 @@ impl Process {
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
             framing: Arc::new(Framing::SingleObject),
+            schemas: None,
         }
     }
 

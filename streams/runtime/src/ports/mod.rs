@@ -1,7 +1,7 @@
 //! The ports: what the runtime and the jobs need from the world, each with its guarantees in words.
 //!
 //! Every port has at least two implementations that ship (a cluster's and the embedded one) and one in the driver
-//! that can be made to fail; one contract suite runs over all of them.
+//! that can be made to fail; one contract suite runs over all of them. Only a cluster may have a schema registry.
 
 pub mod clock;
 pub mod dead_letters;
@@ -10,6 +10,7 @@ pub mod journal;
 pub mod log;
 pub mod objects;
 mod row_key;
+pub mod schemas;
 pub mod windows;
 
 use std::sync::Arc;
@@ -95,4 +96,6 @@ pub struct Ports {
     pub entropy: Arc<dyn clock::Entropy>,
     /// How records are framed in this deployment.
     pub framing: Arc<hansard_schemas::Framing>,
+    /// The schema registry, where the framing is that of one.
+    pub schemas: Option<Arc<dyn schemas::Schemas>>,
 }

@@ -1,0 +1,64 @@
+//! `hansard schemas`: the subjects of a deployment in its schema registry.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use hansard_registry::{Difference, SchemaRegistry};
+use serde_json::json;
+
+use crate::config::{Config, ServerFlags, given};
+use crate::output;
+
+/// Registers the schemas of all records, or shows what differs from what the catalogue lists.
+#[derive(Debug, Args)]
+pub(crate) struct SchemasCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Registers what is missing, and demands of later versions that they go with all before. It can be run at any
+    /// time, again; what is incompatible is refused.
+    Register(Flags),
+    /// Shows what `register` would do, and ends with 1 unless that is nothing.
+    Check(Flags),
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: ServerFlags,
+}
+
+impl SchemasCommand {
+    /// Compares, and registers if that was asked for.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or refuses, a schema is incompatible, or something differs.
+    pub(crate) async fn run(self) -> Result<()> {
+        let (Flags { json, flags }, register) = match self.action {
+            Action::Register(flags) => (flags, true),
+            Action::Check(flags) => (flags, false),
+        };
+        let config = Config::read(flags.values(&[])?)?.cluster;
+        let registry = SchemaRegistry::new(given(config.registry, "registry.url")?)?;
+        let differences = registry.diff(&config.topics).await?;
+        if json {
+            let shown = |difference: &Difference| json!({ "subject": difference.subject(), "difference": difference.to_string() });
+            output::json(&json!({ "differences": differences.iter().map(shown).collect::<Vec<_>>() }))?;
+        } else {
+            for difference in &differences {
+                output::line(&difference.to_string())?;
+            }
+        }
+        if register {
+            registry.apply(&differences).await?;
+        } else if !differences.is_empty() {
+            bail!("{} differences; `hansard schemas register` mends what can be mended", differences.len());
+        }
+        Ok(())
+    }
+}
