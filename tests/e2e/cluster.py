@@ -13,7 +13,10 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+import broken
 import hansard
+import history
+from checker import Checker
 from crash import Producer
 from hansard import Answer, Hansard, Speech, answer_of, binary, environment
 
@@ -126,7 +129,7 @@ class OnServices(unittest.TestCase):
         self.deploy()
         for name in PROCESSES:
             self.cluster.begin(name)
-        self.upload_under_kills()
+        producers = self.upload_under_kills()
         try:
             statuses = [self.cluster.await_delivered(f"c-{number}") for number in range(CONVERSATIONS)]
         except AssertionError as late:
@@ -140,6 +143,7 @@ class OnServices(unittest.TestCase):
             transcript = self.cluster.call("GET", f"/v1/conversations/c-{number}/transcript?format=json")
             self.assertEqual(len(transcript["lines"]), status["progress"]["segments"])
         self.assertGreaterEqual(sum(1 for call in self.speech.calls() if call["billed"]), segments)
+        self.check(producers)
         self.answers_of_listeners()
         codes = {name: self.cluster.end(name, signal.SIGTERM) for name in list(self.cluster.processes)}
         self.assertEqual(codes, dict.fromkeys(PROCESSES, 0), self.cluster.logs())
@@ -182,6 +186,17 @@ class OnServices(unittest.TestCase):
             producer.join()
             if producer.error:
                 raise producer.error
+        return producers
+
+    def check(self, producers):
+        """The checker finds nothing wrong, and finds each of the ways to break what it saw."""
+        accepted = [one for producer in producers for one in producer.accepted]
+        finished = [one for producer in producers for one in producer.finished]
+        left = history.at_rest(self.cluster.env, self.speech.calls())
+        checker = Checker(left, accepted, finished)
+        self.assertEqual(checker.check(), [], self.cluster.logs())
+        print(json.dumps(checker.figures()))
+        self.assertEqual(broken.unseen(left, accepted, finished), [])
 
     def answers_of_listeners(self):
         """Every process answers probes and gives metrics; only the gateway's answers operators, and not in public."""

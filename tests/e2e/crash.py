@@ -25,6 +25,8 @@ class Producer(threading.Thread):
     def __init__(self, up, numbers):
         super().__init__()
         self.up, self.numbers, self.error = up, numbers, None
+        # What was acknowledged.
+        self.accepted, self.finished = [], []
 
     def run(self):
         try:
@@ -40,10 +42,12 @@ class Producer(threading.Thread):
         for chunk in range(CHUNKS):
             self.chunk(name, f"k{chunk}", piece(number * CHUNKS + chunk), chunk)
         self.again(lambda: self.up.finish(name, expected_chunks=CHUNKS))
+        self.finished.append(name)
 
     def chunk(self, name, chunk, content, sequence):
         invited = self.sent(name, chunk, content, sequence)
         self.again(lambda: self.up.confirm(name, chunk, invited))
+        self.accepted.append((name, chunk))
 
     def sent(self, name, chunk, content, sequence):
         """An invitation whose bytes are stored. Links do not outlive the process that made them here."""

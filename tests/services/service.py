@@ -5,6 +5,7 @@ but the downloads, so `down` can end exactly what `up` began.
 """
 
 import fcntl
+import json
 import os
 import random
 import re
@@ -165,7 +166,10 @@ class Launch:
         self.log = home / "log"
         self.port, self.greeting, self.answer = port, greeting, answer
         self.environment, self.seconds = environment, seconds
-        with open(self.log, "wb") as log:
+        again = {"command": [str(part) for part in command], "port": port, "seconds": seconds}
+        again |= {"greeting": greeting.hex(), "answer": answer.hex()}
+        (home / "launch").write_text(json.dumps(again), encoding="utf-8")
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -193,15 +197,35 @@ class Launch:
 
 def stop(home):
     """Ends the process of a service directory and removes it. Its data is for one run, so nothing is flushed."""
+    kill(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def kill(home):
+    """Ends the process of a service directory without warning; its data stays."""
+    while send(home, signal.SIGKILL):
+        time.sleep(0.02)
+
+
+def send(home, number):
+    """Sends a signal to the process of a service directory; whether there was one."""
     try:
         pid, _, started_at = (home / "pid").read_text().strip().partition(" ")
     except FileNotFoundError:
-        pid, started_at = "", ""
+        return False
     # The start time tells our process from a later one under the same number.
-    while started_at and _started_at(pid) == started_at:
-        os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.02)
-    shutil.rmtree(home, ignore_errors=True)
+    if not started_at or _started_at(pid) != started_at:
+        return False
+    os.kill(int(pid), number)
+    return True
+
+
+def start_again(home):
+    """Runs a killed service on its data, at the port that it had, until it is ready."""
+    launch = json.loads((home / "launch").read_text(encoding="utf-8"))
+    launch |= {name: bytes.fromhex(launch[name]) for name in ("greeting", "answer")}
+    if not Launch(home, environment={}, **launch).ready():
+        raise ServiceError(f"{home.name} did not become ready again in {launch['seconds']} s; see {home / 'log'}")
 
 
 def _started_at(pid):

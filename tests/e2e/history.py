@@ -1,0 +1,211 @@
+"""What a deployment leaves behind, read as a stranger would: every topic from its beginning, what the groups committed,
+and the tables. It uses foreign clients and the published schemas, and none of Hansard's own code."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import sys
+import time
+
+from checker import Checker
+from hansard import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "services"))
+
+import service
+
+# They come from PyPI once, into the cache.
+CLIENTS = ["confluent-kafka==2.16.1", "fastavro==1.13.1", "cassandra-driver==3.30.1"]
+ENDS_WITHIN_S = 30
+REST_WITHIN_S = 60
+SINGLE_OBJECT = b"\xc3\x01"
+# Of the tables, what the checker compares; a text and a header would only cost time.
+TABLES = {
+    "facts": ["conversation", "kind", "chunk", "segment", "rank", "log_offset"],
+    "texts": ["conversation", "chunk", "segment", "sha256", "text"],
+    "journal": ["conversation", "stage", "input", "generation", "submission", "ended_class", "ended_code"],
+    "dead_letters": ["stage", "origin_topic", "origin_partition", "origin_offset", "redrives"],
+    "open_windows": ["partition", "day", "conversation", "revision"],
+}
+
+
+def clients():
+    """Makes the foreign clients importable."""
+
+    def fetch(target):
+        service.retried([sys.executable, "-m", "pip", "install", "--quiet", "--target", target, *CLIENTS])
+
+    name = hashlib.sha256(" ".join([sys.version, *CLIENTS]).encode()).hexdigest()[:12]
+    path = str(service.cached(f"python-clients-{name}", fetch))
+    if path not in sys.path:
+        sys.path.insert(0, path)
+
+
+@dataclasses.dataclass
+class Stored:
+    """A record where it stands; `topic` is without the deployment's prefix, `name` empty for what is no record."""
+
+    topic: str
+    partition: int
+    offset: int
+    time: int
+    key: bytes | None
+    headers: dict
+    name: str
+    value: dict
+
+
+@dataclasses.dataclass
+class History:
+    """Everything that a deployment left: records, ends by (topic, partition), commits by (group, topic, partition) as
+    (offset, metadata), rows by table, and the provider's ledger."""
+
+    partitions: int
+    records: list
+    ends: dict
+    commits: dict
+    rows: dict
+    calls: list
+
+
+class Schemas:
+    """The published schemas, by the fingerprint that stands before each record."""
+
+    def __init__(self):
+        from fastavro import parse_schema, schema
+
+        self.known, self.uploads = {}, None
+        for path in sorted((ROOT / "schemas" / "avro").glob("*.avsc")):
+            source = json.loads(path.read_text(encoding="utf-8"))
+            canonical = schema.to_parsing_canonical_form(source)
+            fingerprint = bytes.fromhex(schema.fingerprint(canonical, "CRC-64-AVRO"))
+            self.known[fingerprint] = source["name"], parse_schema(source)
+            if source["name"] == "Upload":
+                own = [field for field in source["fields"] if field["name"] not in ALL]
+                self.uploads = parse_schema({**source, "name": "Own", "fields": own})
+
+    def read(self, data):
+        """The record's name and its fields; an Upload gets its digest, by which other records name it."""
+        from fastavro import schemaless_reader
+
+        name, schema = self.known.get(data[2:10], ("", None))
+        if not name or data[:2] != SINGLE_OBJECT:
+            return "", {}
+        value = schemaless_reader(io.BytesIO(data[10:]), schema, schema)
+        return name, {**value, "upload_digest": self.digest(value)} if name == "Upload" else value
+
+    def digest(self, upload):
+        """SHA-256 of an Upload's own fields in Avro."""
+        from fastavro import schemaless_writer
+
+        out = io.BytesIO()
+        schemaless_writer(out, self.uploads, upload)
+        return hashlib.sha256(out.getvalue()).hexdigest()
+
+
+ALL = ["conversation_id", "event_id", "occurred_at", "source", "attributes"]
+
+
+def read(env, calls=()):
+    """The history of the deployment that this environment leads to."""
+    clients()
+    topics, ends = read_topics(env)
+    commits = read_commits(env, {(record.topic, record.partition) for record in topics} | set(ends))
+    return History(int(env["HANSARD_TOPICS_PARTITIONS"]), topics, ends, commits, read_tables(env), list(calls))
+
+
+def at_rest(env, calls=()):
+    """The history once every stage has committed all that it reads, or as it is when that takes too long."""
+    end = time.monotonic() + REST_WITHIN_S
+    while True:
+        seen = read(env, calls)
+        if time.monotonic() > end or not any("has not read" in wrong for wrong in Checker(seen).check()):
+            return seen
+
+
+def consumer(env, group):
+    from confluent_kafka import Consumer
+
+    return Consumer(
+        {
+            "bootstrap.servers": env["HANSARD_KAFKA_BROKERS"],
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+    )
+
+
+def read_topics(env):
+    """All records up to the stable ends, and those ends."""
+    from confluent_kafka import KafkaError, TopicPartition
+
+    prefix, schemas = env["HANSARD_TOPICS_PREFIX"], Schemas()
+    reader = consumer(env, f"{prefix}checker")
+    try:
+        known = reader.list_topics(timeout=30).topics
+        left = {
+            (name, number): 0
+            for name, topic in known.items()
+            if name.startswith(prefix)
+            for number in topic.partitions
+        }
+        ends, records, end = {}, [], time.monotonic() + ENDS_WITHIN_S
+        reader.assign([TopicPartition(name, number, 0) for name, number in left])
+        while left:
+            if time.monotonic() > end:
+                raise AssertionError(f"the ends were not reached in {ENDS_WITHIN_S} s: {sorted(left)}")
+            for got in reader.consume(1000, timeout=0.2):
+                if got.error() is None:
+                    records.append(stored(got, prefix, schemas))
+                elif got.error().code() == KafkaError._PARTITION_EOF:
+                    left.pop((got.topic(), got.partition()), None)
+                    ends[got.topic().removeprefix(prefix), got.partition()] = got.offset()
+                else:
+                    raise AssertionError(f"{got.topic()}: {got.error()}")
+    finally:
+        reader.close()
+    return sorted(records, key=lambda record: (record.topic, record.partition, record.offset)), ends
+
+
+def stored(got, prefix, schemas):
+    headers = {name: (value or b"").decode() for name, value in got.headers() or []}
+    name, value = schemas.read(got.value()) if got.value() is not None else ("", {})
+    topic = got.topic().removeprefix(prefix)
+    return Stored(topic, got.partition(), got.offset(), got.timestamp()[1], got.key(), headers, name, value)
+
+
+def read_commits(env, partitions):
+    """What the stages' groups committed."""
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka import ConsumerGroupTopicPartitions
+
+    prefix = env["HANSARD_TOPICS_PREFIX"]
+    admin = AdminClient({"bootstrap.servers": env["HANSARD_KAFKA_BROKERS"]})
+    commits = {}
+    for group in ("split", "transcribe", "aggregate", "merge", "summarize"):
+        asked = [TopicPartition(prefix + topic, number) for topic, number in sorted(partitions)]
+        [answer] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(prefix + group, asked)]).values()
+        for one in answer.result(timeout=30).topic_partitions:
+            if one.offset >= 0:
+                commits[group, one.topic.removeprefix(prefix), one.partition] = one.offset, one.metadata or ""
+    return commits
+
+
+def read_tables(env):
+    """The rows of the tables that the checker compares."""
+    from cassandra.cluster import Cluster
+
+    host, _, port = env["HANSARD_STORE_NODES"].rpartition(":")
+    cluster = Cluster([host], port=int(port), connect_timeout=30)
+    try:
+        session = cluster.connect(env["HANSARD_STORE_KEYSPACE"])
+        session.default_timeout = 60
+        select = lambda table, columns: session.execute(f"SELECT {', '.join(columns)} FROM {table}")
+        return {table: [row._asdict() for row in select(table, columns)] for table, columns in TABLES.items()}
+    finally:
+        cluster.shutdown()
