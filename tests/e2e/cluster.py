@@ -47,7 +47,8 @@ def service(name):
 class Cluster(Hansard):
     """A deployment of its own on the services; its calls are the gateway's."""
 
-    def __init__(self, speech):
+    def __init__(self, speech, jobs):
+        self.jobs = jobs
         name = f"e2e_{uuid.uuid4().hex[:12]}"
         self.directory = tempfile.mkdtemp(prefix="hansard-e2e-")
         self.env = environment(
@@ -80,10 +81,14 @@ class Cluster(Hansard):
         """Runs a command to its end: exit code, standard output, standard error."""
         return hansard.run(*arguments, env=self.env)
 
+    def make_bucket(self):
+        """A bucket is a directory of the server for tests; the program never makes one."""
+        (Path(service("S3_DATA")) / self.env["HANSARD_S3_BUCKET"]).mkdir()
+
     def begin(self, name):
         """Starts a process and waits until it runs; its instance has the same name each time."""
         said = Path(self.directory) / f"{name}.log"
-        command = [binary(), "run", "--json", f"--instance={name}", *PROCESSES[name]]
+        command = [binary(), "run", "--json", f"--instance={name}", *self.jobs[name]]
         with said.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=log, text=True)
         self.processes[name] = process
@@ -122,7 +127,7 @@ class OnServices(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.provider)
         self.speech = Speech(self.provider, "--delay-ms", "50")
         self.addCleanup(self.speech.stop)
-        self.cluster = Cluster(self.speech)
+        self.cluster = Cluster(self.speech, PROCESSES)
         self.addCleanup(self.cluster.close)
 
     def test_a_killed_process_loses_nothing(self):
@@ -165,13 +170,9 @@ class OnServices(unittest.TestCase):
             self.assertEqual(code, 1, said)
             self.assertIn("4 partitions", said)
         self.assertEqual(self.cluster.command("check")[0], 1)
-        self.make_bucket()
+        self.cluster.make_bucket()
         code, out, said = self.cluster.command("check")
         self.assertEqual((code, out.splitlines()), (0, ["kafka: yes", "store: yes", "objects: yes"]), said)
-
-    def make_bucket(self):
-        """A bucket is a directory of the server for tests; the program never makes one."""
-        (Path(service("S3_DATA")) / self.cluster.env["HANSARD_S3_BUCKET"]).mkdir()
 
     def upload_under_kills(self):
         shares = [range(first, CONVERSATIONS, PRODUCERS) for first in range(PRODUCERS)]

@@ -58,12 +58,11 @@ class Stored:
 
 @dataclasses.dataclass
 class History:
-    """Everything that a deployment left: records, ends by (topic, partition), commits by (group, topic, partition) as
-    (offset, metadata), rows by table, and the provider's ledger."""
+    """Everything that a deployment left: records, commits by (group, topic, partition) as (offset, metadata), rows by
+    table, and the provider's ledger."""
 
     partitions: int
     records: list
-    ends: dict
     commits: dict
     rows: dict
     calls: list
@@ -110,9 +109,11 @@ ALL = ["conversation_id", "event_id", "occurred_at", "source", "attributes"]
 def read(env, calls=()):
     """The history of the deployment that this environment leads to."""
     clients()
-    topics, ends = read_topics(env)
-    commits = read_commits(env, {(record.topic, record.partition) for record in topics} | set(ends))
-    return History(int(env["HANSARD_TOPICS_PARTITIONS"]), topics, ends, commits, read_tables(env), list(calls))
+    prefix, schemas = env["HANSARD_TOPICS_PREFIX"], Schemas()
+    # The commits first, so that they cover no more than the records do.
+    commits = read_commits(read_topics(env, lambda name: name == "__consumer_offsets"), prefix)
+    records = [stored(got, prefix, schemas) for got in read_topics(env, lambda name: name.startswith(prefix))]
+    return History(int(env["HANSARD_TOPICS_PARTITIONS"]), records, commits, read_tables(env), list(calls))
 
 
 def at_rest(env, calls=()):
@@ -124,13 +125,13 @@ def at_rest(env, calls=()):
             return seen
 
 
-def consumer(env, group):
+def consumer(env):
     from confluent_kafka import Consumer
 
     return Consumer(
         {
             "bootstrap.servers": env["HANSARD_KAFKA_BROKERS"],
-            "group.id": group,
+            "group.id": "checker",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
@@ -139,36 +140,29 @@ def consumer(env, group):
     )
 
 
-def read_topics(env):
-    """All records up to the stable ends, and those ends."""
+def read_topics(env, chosen):
+    """All records of the chosen topics up to the stable ends, as the client gives them."""
     from confluent_kafka import KafkaError, TopicPartition
 
-    prefix, schemas = env["HANSARD_TOPICS_PREFIX"], Schemas()
-    reader = consumer(env, f"{prefix}checker")
+    reader = consumer(env)
     try:
         known = reader.list_topics(timeout=30).topics
-        left = {
-            (name, number): 0
-            for name, topic in known.items()
-            if name.startswith(prefix)
-            for number in topic.partitions
-        }
-        ends, records, end = {}, [], time.monotonic() + ENDS_WITHIN_S
+        left = {(name, number) for name, topic in known.items() if chosen(name) for number in topic.partitions}
+        records, end = [], time.monotonic() + ENDS_WITHIN_S
         reader.assign([TopicPartition(name, number, 0) for name, number in left])
         while left:
             if time.monotonic() > end:
                 raise AssertionError(f"the ends were not reached in {ENDS_WITHIN_S} s: {sorted(left)}")
             for got in reader.consume(1000, timeout=0.2):
                 if got.error() is None:
-                    records.append(stored(got, prefix, schemas))
+                    records.append(got)
                 elif got.error().code() == KafkaError._PARTITION_EOF:
-                    left.pop((got.topic(), got.partition()), None)
-                    ends[got.topic().removeprefix(prefix), got.partition()] = got.offset()
-                else:
+                    left.discard((got.topic(), got.partition()))
+                elif not got.error().retriable():
                     raise AssertionError(f"{got.topic()}: {got.error()}")
     finally:
         reader.close()
-    return sorted(records, key=lambda record: (record.topic, record.partition, record.offset)), ends
+    return sorted(records, key=lambda got: (got.topic(), got.partition(), got.offset()))
 
 
 def stored(got, prefix, schemas):
@@ -178,22 +172,53 @@ def stored(got, prefix, schemas):
     return Stored(topic, got.partition(), got.offset(), got.timestamp()[1], got.key(), headers, name, value)
 
 
-def read_commits(env, partitions):
-    """What the stages' groups committed."""
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
-    from confluent_kafka import ConsumerGroupTopicPartitions
-
-    prefix = env["HANSARD_TOPICS_PREFIX"]
-    admin = AdminClient({"bootstrap.servers": env["HANSARD_KAFKA_BROKERS"]})
+def read_commits(raw, prefix):
+    """What the stages' groups committed, from the topic in which the broker keeps it; the last of each counts."""
     commits = {}
-    for group in ("split", "transcribe", "aggregate", "merge", "summarize"):
-        asked = [TopicPartition(prefix + topic, number) for topic, number in sorted(partitions)]
-        [answer] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(prefix + group, asked)]).values()
-        for one in answer.result(timeout=30).topic_partitions:
-            if one.offset >= 0:
-                commits[group, one.topic.removeprefix(prefix), one.partition] = one.offset, one.metadata or ""
+    for got in raw:
+        key, value = Fields(got.key()), got.value() and Fields(got.value())
+        # Another version is the membership of a group.
+        if key.number(2) > 1:
+            continue
+        group, topic, partition = key.text(), key.text(), key.number(4)
+        if not group.startswith(prefix):
+            continue
+        place = group.removeprefix(prefix), topic.removeprefix(prefix), partition
+        if value is None:
+            commits.pop(place, None)
+            continue
+        version, offset, _ = value.number(2), value.number(8), value.number(4)
+        if version not in (3, 4):
+            raise AssertionError(f"an offset is committed in version {version}, which is unknown here")
+        commits[place] = offset, value.text() if version == 3 else value.compact_text()
     return commits
+
+
+class Fields:
+    """Kafka's own binary encoding, read field by field."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def number(self, size):
+        self.at += size
+        return int.from_bytes(self.data[self.at - size : self.at], "big", signed=True)
+
+    def text(self):
+        return self.letters(self.number(2))
+
+    def compact_text(self):
+        """Its length and one, seven bits a byte, stands before it."""
+        size, shift = 0, 0
+        while True:
+            part = self.number(1)
+            size, shift = size | (part & 0x7F) << shift, shift + 7
+            if part >= 0:
+                return self.letters(size - 1)
+
+    def letters(self, size):
+        self.at += size
+        return self.data[self.at - size : self.at].decode()
 
 
 def read_tables(env):

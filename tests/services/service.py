@@ -221,11 +221,13 @@ def send(home, number):
 
 
 def start_again(home):
-    """Runs a killed service on its data, at the port that it had, until it is ready."""
+    """Runs a killed service on its data, at the port that it had; returns once it is ready."""
     launch = json.loads((home / "launch").read_text(encoding="utf-8"))
     launch |= {name: bytes.fromhex(launch[name]) for name in ("greeting", "answer")}
-    if not Launch(home, environment={}, **launch).ready():
+    again = Launch(home, environment={}, **launch)
+    if not again.ready():
         raise ServiceError(f"{home.name} did not become ready again in {launch['seconds']} s; see {home / 'log'}")
+    return again
 
 
 def _started_at(pid):
