@@ -47,8 +47,8 @@ def service(name):
 class Cluster(Hansard):
     """A deployment of its own on the services; its calls are the gateway's."""
 
-    def __init__(self, speech, jobs):
-        self.jobs = jobs
+    def __init__(self, speech, jobs=None):
+        self.jobs = jobs or PROCESSES
         name = f"e2e_{uuid.uuid4().hex[:12]}"
         self.directory = tempfile.mkdtemp(prefix="hansard-e2e-")
         self.env = environment(
@@ -127,7 +127,7 @@ class OnServices(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.provider)
         self.speech = Speech(self.provider, "--delay-ms", "50")
         self.addCleanup(self.speech.stop)
-        self.cluster = Cluster(self.speech, PROCESSES)
+        self.cluster = Cluster(self.speech)
         self.addCleanup(self.cluster.close)
 
     def test_a_killed_process_loses_nothing(self):
