@@ -212,6 +212,18 @@ fn list(
     })
 }
 
+fn depth(shared: &Shared, stage: Stage) -> Result<u64, StoreError> {
+    let prefix = Key::new().byte(AGE).name(stage.as_str()).build();
+    shared.disk.with(|store| {
+        let mut depth = 0;
+        for guard in store.space(Space::Letters).prefix(&prefix) {
+            guard.key()?;
+            depth += 1;
+        }
+        Ok(depth)
+    })
+}
+
 fn erase(shared: &Shared, conversation: &str) -> Result<Vec<Op>, StoreError> {
     let prefix = Key::new().byte(CONVERSATION).name(conversation).build();
     shared.disk.with(|store| {
@@ -260,6 +272,10 @@ impl DeadLetters for LocalDeadLetters {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, PortError> {
         Ok(self.handle.read(move |shared| list(shared, stage, after, limit)).await?)
+    }
+
+    async fn depth(&self, stage: Stage) -> Result<u64, PortError> {
+        Ok(self.handle.read(move |shared| depth(shared, stage)).await?)
     }
 
     async fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, PortError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -9,9 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
 
-use crate::Gateway;
 use crate::problem::{Code, Problem};
+use crate::routes::PROBES;
 use crate::token::{TokenError, UploadClaims, verify};
+use crate::{Gateway, Surface};
 
 /// What a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,9 +145,17 @@ fn presented(parts: &Parts) -> Option<String> {
 }
 
 /// Without keys the loopback port is open to every program of this machine, and so to every page in its browsers: a page
-/// from elsewhere, or one whose name was bent to this address, is refused.
-pub(crate) async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    if gateway.config.keys.is_empty() && !is_local(request.headers(), &gateway.config.cors_origins) {
+/// from elsewhere, or one whose name was bent to this address, is refused. Probes are not, nor is a listener for them alone:
+/// an orchestrator asks by whatever address the process has.
+pub(crate) async fn guard(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(surface): Extension<Surface>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let probe = surface == Surface::Probes || PROBES.contains(&request.uri().path());
+    if gateway.config.keys.is_empty() && !probe && !is_local(request.headers(), &gateway.config.cors_origins)
+    {
         let detail = "without keys only this machine may call; configure keys to allow others";
         return Problem::new(Code::ForeignOrigin, detail).into_response();
     }

@@ -31,8 +31,9 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
+use hansard_runtime::metrics::Families;
 use hansard_runtime::ports::Ports;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tokio::sync::Semaphore;
 
 pub use caller::{Keys, Role};
@@ -48,7 +49,7 @@ pub struct Gateway {
     ports: Ports,
     presign: Arc<dyn Presign>,
     sweeper: Arc<dyn Sweeper>,
-    registry: Registry,
+    families: Families,
     requests: IntCounterVec,
     seconds: HistogramVec,
     streams: Arc<Semaphore>,
@@ -75,7 +76,7 @@ impl Gateway {
         ports: Ports,
         presign: Arc<dyn Presign>,
         sweeper: Arc<dyn Sweeper>,
-        registry: Registry,
+        families: Families,
         config: Config,
     ) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
@@ -84,10 +85,10 @@ impl Gateway {
         )?;
         let opts = HistogramOpts::new("hansard_http_seconds", "Time to the answer of a call, by route.");
         let seconds = HistogramVec::new(opts, &["route"])?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
+        families.registry().register(Box::new(requests.clone()))?;
+        families.registry().register(Box::new(seconds.clone()))?;
         let streams = Arc::new(Semaphore::new(config.limits.streams));
-        Ok(Self { ports, presign, sweeper, registry, requests, seconds, streams, config })
+        Ok(Self { ports, presign, sweeper, families, requests, seconds, streams, config })
     }
 
     /// The calls of one listener.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::caller::guard;
@@ -75,8 +75,8 @@ routes! {
     get "/" operators => pages::page;
 }
 
-/// What an orchestrator and Prometheus ask of every process.
-const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// What an orchestrator asks of every process.
+pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 pub(crate) fn router(gateway: Arc<Gateway>, surface: Surface) -> Router {
     let mut router: Router<Arc<Gateway>> = Router::new();
@@ -84,7 +84,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, surface: Surface) -> Router {
         let answered = match surface {
             Surface::Everything => true,
             Surface::Public => !route.operators_only,
-            Surface::Probes => PROBES.contains(&route.path),
+            Surface::Probes => PROBES.contains(&route.path) || route.path == "/metrics",
         };
         if answered {
             router = router.route(route.path, served);
@@ -99,6 +99,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, surface: Surface) -> Router {
         .layer(middleware::from_fn_with_state(gateway.clone(), measure))
         .layer(middleware::from_fn_with_state(gateway.clone(), guard))
         .layer(cors(&gateway))
+        .layer(Extension(surface))
         .with_state(gateway)
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-/// How to reach the log.
-#[derive(Debug, Clone)]
+/// How to reach the log. Passwords may stand in it, so that it has no `Debug`.
+#[derive(Clone)]
 pub struct KafkaConfig {
     /// `bootstrap.servers`.
     pub brokers: String,
@@ -23,6 +23,9 @@ pub struct KafkaConfig {
     pub request_timeout: Duration,
     /// Records that were fetched and not yet taken, in bytes, before fetching stops.
     pub fetched_bytes_max: usize,
+    /// Whether members are static (`group.instance.id`), named after their instance: one that comes back under its name
+    /// within the session's timeout has its partitions again at once, and nobody else loses any. Names must be stable.
+    pub static_members: bool,
     /// Settings of librdkafka (TLS and SASL among them). A name beginning with `consumer.` or `producer.` is given,
     /// without that, to those clients only.
     pub overrides: BTreeMap<String, String>,
@@ -40,6 +43,7 @@ impl KafkaConfig {
             transaction_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             fetched_bytes_max: 32 << 20,
+            static_members: false,
             overrides: BTreeMap::new(),
         }
     }
@@ -93,12 +97,14 @@ impl KafkaConfig {
         for setting in self.overrides.keys() {
             let bare = setting.trim_start_matches("consumer.").trim_start_matches("producer.");
             let fixed = [MEMBER, READER, PRODUCER].into_iter().flatten().any(|(name, _)| *name == bare);
-            if fixed || ["group.id", "transactional.id", "bootstrap.servers"].contains(&bare) {
+            if fixed
+                || ["group.id", "group.instance.id", "transactional.id", "bootstrap.servers"].contains(&bare)
+            {
                 return Err(ConfigError::Fixed { setting: setting.clone() });
             }
         }
         let all = [
-            self.member("check"),
+            self.member("check", Some("check")),
             self.reader(),
             self.watermarks(),
             self.appender(),
@@ -112,14 +118,19 @@ impl KafkaConfig {
         Ok(())
     }
 
-    pub(crate) fn member(&self, group: &str) -> ClientConfig {
+    /// A consumer of a group: a member where an instance is named, else one that only asks for its offsets.
+    pub(crate) fn member(&self, group: &str, instance: Option<&str>) -> ClientConfig {
         let defaults = [
             ("session.timeout.ms", "10000".to_owned()),
             ("heartbeat.interval.ms", "2000".to_owned()),
             ("queued.max.messages.kbytes", "16384".to_owned()),
             ("group.id", format!("{}{group}", self.prefix)),
         ];
-        self.build("consumer.", &defaults, MEMBER)
+        let mut config = self.build("consumer.", &defaults, MEMBER);
+        if let Some(instance) = instance.filter(|_| self.static_members) {
+            config.set("group.instance.id", instance);
+        }
+        config
     }
 
     pub(crate) fn reader(&self) -> ClientConfig {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{LogError, TopicPartition};
 use hansard_schemas::Topic;
-use rdkafka::Offset as KafkaOffset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::client::Reporting;
 use crate::config::{ConfigError, KafkaConfig};
@@ -58,17 +58,10 @@ impl Watermarks {
         }
         let names = self.names(of);
         let client: BaseConsumer<Reporting> =
-            config.member(group).create_with_context(Reporting).map_err(|error| unavailable(&error))?;
+            config.member(group, None).create_with_context(Reporting).map_err(|error| unavailable(&error))?;
         let asked = names.list(of.iter().map(|at| (*at, KafkaOffset::Invalid)));
         let answer = client.committed_offsets(asked, self.timeout).map_err(|error| unavailable(&error))?;
-        let mut found = HashMap::new();
-        for line in answer.elements() {
-            let Some(at) = names.place(&line) else { continue };
-            line.error().map_err(|error| partition_error(at, &error))?;
-            if let KafkaOffset::Offset(offset) = line.offset() {
-                found.insert(at, Offset(offset));
-            }
-        }
+        let found = offsets(&names, &answer)?;
         let committed = of.iter().zip(begin);
         Ok(committed.map(|(at, begin)| found.get(at).copied().unwrap_or(begin)).collect())
     }
@@ -110,14 +103,7 @@ impl Watermarks {
         let asked = names.list(of.iter().map(|at| (*at, which)));
         let answer =
             self.client.offsets_for_times(asked, self.timeout).map_err(|error| unavailable(&error))?;
-        let mut found = HashMap::new();
-        for line in answer.elements() {
-            let Some(at) = names.place(&line) else { continue };
-            line.error().map_err(|error| partition_error(at, &error))?;
-            if let KafkaOffset::Offset(offset) = line.offset() {
-                found.insert(at, Offset(offset));
-            }
-        }
+        let found = offsets(names, &answer)?;
         let missing =
             |at: &TopicPartition| LogError::Unavailable { cause: format!("no offset known for {at}") };
         of.iter().map(|at| found.get(at).copied().ok_or_else(|| missing(at))).collect()
@@ -140,4 +126,17 @@ impl Watermarks {
         };
         Err(LogError::Topic { topic: topic.to_string(), problem })
     }
+}
+
+/// The offsets that an answer names.
+fn offsets(names: &Names, answer: &TopicPartitionList) -> Result<HashMap<TopicPartition, Offset>, LogError> {
+    let mut found = HashMap::new();
+    for line in answer.elements() {
+        let Some(at) = names.place(&line) else { continue };
+        line.error().map_err(|error| partition_error(at, &error))?;
+        if let KafkaOffset::Offset(offset) = line.offset() {
+            found.insert(at, Offset(offset));
+        }
+    }
+    Ok(found)
 }

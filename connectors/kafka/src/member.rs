@@ -55,8 +55,10 @@ pub(crate) fn join(
         jobs: jobs.clone(),
         release_within: config.release_within,
     };
-    let consumer: MemberConsumer =
-        config.member(&group.name).create_with_context(context).map_err(|error| unavailable(&error))?;
+    let consumer: MemberConsumer = config
+        .member(&group.name, Some(&group.instance))
+        .create_with_context(context)
+        .map_err(|error| unavailable(&error))?;
     consumer.subscribe(&names.full_names()).map_err(|error| unavailable(&error))?;
     let consumer = Arc::new(consumer);
     let weak = Arc::downgrade(&consumer);

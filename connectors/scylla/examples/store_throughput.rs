@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = ScyllaConfig::new(vec![std::env::var("HANSARD_TEST_CQL")?], keyspace, 4);
     config.replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}".into();
     migrate(&config).await?;
-    let store = ScyllaStore::connect(&config).await?;
+    let store = ScyllaStore::new(config);
 
     let all: Vec<Vec<Row>> = (0..CONVERSATIONS).map(conversation).collect();
     let start = Instant::now();

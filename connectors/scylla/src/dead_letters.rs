@@ -140,10 +140,11 @@ impl Rested {
 
 impl ScyllaStore {
     async fn rested(&self, id: DeadLetterId) -> Result<Rested, PortError> {
+        let store = self.connected().await?;
         let topic = id.origin.topic.to_string();
         let names: Vec<String> = COLUMNS.split(", ").map(str::to_owned).collect();
         let mut rested = Rested { letters: Vec::new(), judged: None };
-        for row in self.cql.select(&self.dead_letters.select, origin(&id, &topic)).await? {
+        for row in store.cql.select(&store.dead_letters.select, origin(&id, &topic)).await? {
             let wrong = unreadable("dead_letters");
             let mut columns = Columns::new(&names, row);
             let count: i32 = columns.take("redrives").map_err(&wrong)?;
@@ -174,15 +175,16 @@ impl ScyllaStore {
     }
 
     async fn write_letter(&self, letter: &DeadLetter) -> Result<(), PortError> {
-        let (id, statements) = (&letter.id, &self.dead_letters);
+        let store = self.connected().await?;
+        let (id, statements) = (&letter.id, &store.dead_letters);
         let topic = id.origin.topic.to_string();
         if !letter.conversation.is_empty() {
             let mut values = vec![Value::Text(&letter.conversation)];
             values.extend(origin(id, &topic));
-            self.cql.write(&statements.insert_conversation, values).await?;
+            store.cql.write(&statements.insert_conversation, values).await?;
         }
         let of_day = vec![Value::Text(id.stage.as_str()), Value::Int(day(letter.at))];
-        self.cql.write(&statements.insert_day, of_day).await?;
+        store.cql.write(&statements.insert_day, of_day).await?;
         let headers = letter.headers.iter().map(|(name, value)| {
             Value::Part(vec![("name", Value::Text(name)), ("value", Value::Blob(value))])
         });
@@ -200,9 +202,26 @@ impl ScyllaStore {
             letter.value.as_ref().map_or(Value::Unset, |value| Value::Blob(value)),
             if headers.is_empty() { Value::Unset } else { Value::List(headers) },
         ]);
-        self.cql.write(&statements.insert, values).await?;
+        store.cql.write(&statements.insert, values).await?;
         // Last: what is listed is there.
-        self.cql.write(&statements.insert_time, place(id, &topic, letter.at, letter.redrives)).await
+        store.cql.write(&statements.insert_time, place(id, &topic, letter.at, letter.redrives)).await
+    }
+
+    /// The days since `since` on which letters of a stage came to rest.
+    async fn days(&self, stage: Stage, since: i32) -> Result<BTreeSet<i32>, PortError> {
+        let store = self.connected().await?;
+        let values = vec![Value::Text(stage.as_str()), Value::Int(since)];
+        let days = store.cql.select(&store.dead_letters.select_days, values).await?;
+        let (names, wrong) = (["day".to_owned()], unreadable("dead_letter_days"));
+        days.into_iter().map(|row| Columns::new(&names, row).take("day").map_err(&wrong)).collect()
+    }
+
+    /// What came to rest on a day, in order of time; judged letters may be among them.
+    async fn listed(&self, stage: Stage, day: i32) -> Result<Vec<(Timestamp, DeadLetterId, u32)>, PortError> {
+        let store = self.connected().await?;
+        let values = vec![Value::Text(stage.as_str()), Value::Int(day)];
+        let rows = store.cql.select(&store.dead_letters.select_time, values).await?;
+        rows.into_iter().map(|row| listed(stage, row)).collect()
     }
 
     /// The resting letters of one day after `after`, oldest first, at most `limit`.
@@ -213,10 +232,7 @@ impl ScyllaStore {
         after: Option<(Timestamp, DeadLetterId)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, PortError> {
-        let values = vec![Value::Text(stage.as_str()), Value::Int(day)];
-        let rows = self.cql.select(&self.dead_letters.select_time, values).await?;
-        let listed = rows.into_iter().map(|row| listed(stage, row));
-        let mut listed: Vec<(Timestamp, DeadLetterId, u32)> = listed.collect::<Result<_, _>>()?;
+        let mut listed = self.listed(stage, day).await?;
         listed.retain(|(at, id, _)| after.is_none_or(|after| (*at, *id) > after));
         let mut letters = Vec::new();
         for some in listed.chunks(limit.clamp(1, 100)) {
@@ -262,6 +278,7 @@ impl DeadLetters for ScyllaStore {
     }
 
     async fn judge(&self, id: DeadLetterId, verdict: Verdict, at: Timestamp) -> Result<(), PortError> {
+        let store = self.connected().await?;
         let (word, count) = match verdict {
             Verdict::Redriven { redrives } => ("redriven", redrives),
             Verdict::Dismissed { redrives } => ("dismissed", redrives),
@@ -269,14 +286,14 @@ impl DeadLetters for ScyllaStore {
         let topic = id.origin.topic.to_string();
         let mut values = origin(&id, &topic);
         values.extend([Value::Int(redrives(count)), Value::Text(word), Value::Time(at.0)]);
-        self.cql.write(&self.dead_letters.judge, values).await?;
+        store.cql.write(&store.dead_letters.judge, values).await?;
         // What was judged need not be kept, nor passed over at each listing.
         for letter in self.rested(id).await?.letters.iter().filter(|letter| letter.redrives <= count) {
             let values = place(&id, &topic, letter.at, letter.redrives);
-            self.cql.write(&self.dead_letters.delete_time, values).await?;
+            store.cql.write(&store.dead_letters.delete_time, values).await?;
             let mut values = origin(&id, &topic);
             values.push(Value::Int(redrives(letter.redrives)));
-            self.cql.write(&self.dead_letters.strip, values).await?;
+            store.cql.write(&store.dead_letters.strip, values).await?;
         }
         Ok(())
     }
@@ -292,13 +309,8 @@ impl DeadLetters for ScyllaStore {
             Some(id) => self.rested(id).await?.letters.iter().map(|letter| (letter.at, id)).max(),
             None => None,
         };
-        let since = after.map_or(i32::MIN, |(at, _)| day(at));
-        let values = vec![Value::Text(stage.as_str()), Value::Int(since)];
-        let days = self.cql.select(&self.dead_letters.select_days, values).await?;
-        let (names, wrong) = (["day".to_owned()], unreadable("dead_letter_days"));
-        let days = days.into_iter().map(|row| Columns::new(&names, row).take("day").map_err(&wrong));
         let mut letters = Vec::new();
-        for day in days.collect::<Result<BTreeSet<i32>, _>>()? {
+        for day in self.days(stage, after.map_or(i32::MIN, |(at, _)| day(at))).await? {
             letters.extend(self.day_of(stage, day, after, limit - letters.len()).await?);
             if letters.len() >= limit {
                 break;
@@ -307,15 +319,24 @@ impl DeadLetters for ScyllaStore {
         Ok(letters)
     }
 
+    async fn depth(&self, stage: Stage) -> Result<u64, PortError> {
+        let mut resting = BTreeSet::new();
+        for day in self.days(stage, i32::MIN).await? {
+            resting.extend(self.listed(stage, day).await?.into_iter().map(|(_, id, _)| id));
+        }
+        Ok(resting.len() as u64)
+    }
+
     async fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, PortError> {
         Ok(self.rested(id).await?.resting())
     }
 
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {
-        let statements = &self.dead_letters;
+        let store = self.connected().await?;
+        let statements = &store.dead_letters;
         let names = ["stage", "topic", "partition", "offset"].map(str::to_owned);
         let wrong = unreadable("dead_letters_by_conversation");
-        for row in self.cql.select(&statements.select_conversation, vec![Value::Text(conversation)]).await? {
+        for row in store.cql.select(&statements.select_conversation, vec![Value::Text(conversation)]).await? {
             let mut columns = Columns::new(&names, row);
             let stage: String = columns.take("stage").map_err(&wrong)?;
             let stage = stage.parse().map_err(|error| corrupt("dead_letters_by_conversation", &error))?;
@@ -323,11 +344,11 @@ impl DeadLetters for ScyllaStore {
             let topic = id.origin.topic.to_string();
             for letter in self.rested(id).await?.letters {
                 let values = place(&id, &topic, letter.at, letter.redrives);
-                self.cql.write(&statements.delete_time, values).await?;
+                store.cql.write(&statements.delete_time, values).await?;
             }
-            self.cql.write(&statements.delete, origin(&id, &topic)).await?;
+            store.cql.write(&statements.delete, origin(&id, &topic)).await?;
         }
-        self.cql.write(&statements.delete_conversation, vec![Value::Text(conversation)]).await
+        store.cql.write(&statements.delete_conversation, vec![Value::Text(conversation)]).await
     }
 }
 

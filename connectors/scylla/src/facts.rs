@@ -142,6 +142,7 @@ impl Statements {
 #[async_trait]
 impl Facts for ScyllaStore {
     async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
+        let store = self.connected().await?;
         let keys: Vec<RowKey> = rows.iter().map(RowKey::of).collect();
         let digests = rows.iter().map(|row| match &row.record {
             Record::Transcript(transcript) => transcript.text_sha256.parse().map(Some),
@@ -153,22 +154,23 @@ impl Facts for ScyllaStore {
         let mut texts: BTreeMap<&str, Vec<Insert<'_>>> = BTreeMap::new();
         for ((row, key), sha256) in rows.iter().zip(&keys).zip(&digests) {
             let conversation = row.record.conversation_id();
-            let fact = self.facts.fact(row, key);
+            let fact = store.facts.fact(row, key);
             let fact = fact.ok_or_else(|| refused(&format!("a {} is no fact", row.record.name())))?;
             facts.entry(conversation).or_default().push(fact);
             if let (Record::Transcript(transcript), Some(sha256)) = (&row.record, sha256) {
-                let text = self.facts.text(transcript, key, sha256);
+                let text = store.facts.text(transcript, key, sha256);
                 texts.entry(conversation).or_default().push(text);
             }
         }
         // A fact is not seen before its text is there.
-        self.cql.write_all(texts.into_values()).await?;
-        self.cql.write_all(facts.into_values()).await
+        store.cql.write_all(texts.into_values()).await?;
+        store.cql.write_all(facts.into_values()).await
     }
 
     async fn read(&self, conversation: &str) -> Result<Vec<Row>, PortError> {
-        let rows = self.cql.select(&self.facts.select, vec![Value::Text(conversation)]).await?;
-        rows.into_iter().map(|values| self.facts.row(conversation, values)).collect()
+        let store = self.connected().await?;
+        let rows = store.cql.select(&store.facts.select, vec![Value::Text(conversation)]).await?;
+        rows.into_iter().map(|values| store.facts.row(conversation, values)).collect()
     }
 
     async fn texts(
@@ -176,6 +178,7 @@ impl Facts for ScyllaStore {
         conversation: &str,
         keys: &[TextKey],
     ) -> Result<Vec<Option<Transcript>>, PortError> {
+        let store = self.connected().await?;
         let mut by_chunk: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         for key in keys {
             by_chunk.entry(&key.chunk).or_default().push(key.segment);
@@ -187,14 +190,14 @@ impl Facts for ScyllaStore {
             for some in segments.chunks(TEXTS_A_REQUEST) {
                 let segments = Value::List(some.iter().map(|segment| Value::Int(*segment)).collect());
                 let values = vec![Value::Text(conversation), Value::Text(chunk), segments];
-                requests.push(self.cql.select(&self.facts.select_texts, values));
+                requests.push(store.cql.select(&store.facts.select_texts, values));
             }
         }
         let wrong = unreadable("texts");
         let mut found: HashMap<TextKey, Transcript> = HashMap::with_capacity(keys.len());
         for rows in futures::future::try_join_all(requests).await? {
             for values in rows {
-                let mut columns = Columns::new(&self.facts.text_names, values);
+                let mut columns = Columns::new(&store.facts.text_names, values);
                 let sha256: Vec<u8> = columns.take("sha256").map_err(&wrong)?;
                 let sha256 =
                     <[u8; 32]>::try_from(sha256).map_err(|_| corrupt("texts", &"sha256 is no digest"))?;
@@ -215,21 +218,24 @@ impl Facts for ScyllaStore {
         cursor: Option<Bytes>,
         limit: usize,
     ) -> Result<(Vec<String>, Option<Bytes>), PortError> {
-        let statements = [&self.facts.first, &self.facts.further];
+        let store = self.connected().await?;
+        let statements = [&store.facts.first, &store.facts.further];
         let wrong = unreadable("facts");
         self.page(statements, cursor, limit, |columns| columns.take("conversation").map_err(&wrong)).await
     }
 
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError> {
+        let store = self.connected().await?;
         let of = || Value::Text(conversation);
         let values = vec![of(), Value::Time(marker.time.0), Value::Text(&marker.reason)];
-        self.cql.write(&self.facts.mark, values).await?;
-        self.cql.write(&self.facts.delete, vec![of()]).await?;
-        self.cql.write(&self.facts.delete_texts, vec![of()]).await
+        store.cql.write(&store.facts.mark, values).await?;
+        store.cql.write(&store.facts.delete, vec![of()]).await?;
+        store.cql.write(&store.facts.delete_texts, vec![of()]).await
     }
 
     async fn erasure(&self, conversation: &str) -> Result<Option<Erasure>, PortError> {
-        let row = self.cql.select(&self.facts.marker, vec![Value::Text(conversation)]).await?.pop();
+        let store = self.connected().await?;
+        let row = store.cql.select(&store.facts.marker, vec![Value::Text(conversation)]).await?.pop();
         let names = ["erased_at".to_owned(), "reason".to_owned()];
         let wrong = unreadable("erasures");
         row.map(|values| {
@@ -248,7 +254,8 @@ impl Erasures for ScyllaStore {
         cursor: Option<Bytes>,
         limit: usize,
     ) -> Result<(Vec<(String, Erasure)>, Option<Bytes>), PortError> {
-        let statements = [&self.facts.first_markers, &self.facts.further_markers];
+        let store = self.connected().await?;
+        let statements = [&store.facts.first_markers, &store.facts.further_markers];
         let wrong = unreadable("erasures");
         let read = |columns: &mut Columns<'_>| {
             let time = Timestamp(columns.take("erased_at").map_err(&wrong)?);
@@ -269,13 +276,14 @@ impl ScyllaStore {
         limit: usize,
         read: impl Fn(&mut Columns<'_>) -> Result<T, PortError>,
     ) -> Result<(Vec<T>, Option<Bytes>), PortError> {
+        let store = self.connected().await?;
         let after = cursor.as_ref().map(Cursor::parse).transpose()?;
         let wanted = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
         let rows = match &after {
-            None => self.cql.select(first, vec![Value::Int(wanted)]).await?,
+            None => store.cql.select(first, vec![Value::Int(wanted)]).await?,
             Some(after) => {
                 let values = vec![Value::BigInt(after.token), Value::Int(wanted.saturating_add(1))];
-                self.cql.select(further, values).await?
+                store.cql.select(further, values).await?
             }
         };
         let names = ["conversation", "token", "erased_at", "reason"].map(str::to_owned);

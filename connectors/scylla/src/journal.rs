@@ -82,8 +82,9 @@ fn key(key: &JournalKey) -> Vec<Value<'_>> {
 #[async_trait]
 impl Journal for ScyllaStore {
     async fn write(&self, at: &JournalKey, id: SubmissionId, step: Step) -> Result<(), PortError> {
+        let store = self.connected().await?;
         let cell = |values: Vec<_>| [key(at), vec![Value::Blob(&id.0)], values].concat();
-        let statements = &self.journal;
+        let statements = &store.journal;
         let (statement, values) = match &step {
             // All writes have one timestamp, so of two values of a cell the greater stands: a lease's latest end.
             Step::Started { at, until } => {
@@ -91,7 +92,7 @@ impl Journal for ScyllaStore {
             }
             Step::Job { id, deadline } => {
                 // First where it outlives an erasure.
-                self.cql.write(&statements.insert_job, cell(vec![Value::Text(id)])).await?;
+                store.cql.write(&statements.insert_job, cell(vec![Value::Text(id)])).await?;
                 (&statements.job, vec![Value::Text(id), Value::Time(deadline.0)])
             }
             Step::Ended { class, code } => {
@@ -99,19 +100,21 @@ impl Journal for ScyllaStore {
             }
             Step::Result(bytes) => (&statements.result, vec![Value::Blob(bytes)]),
         };
-        self.cql.write(statement, cell(values)).await
+        store.cql.write(statement, cell(values)).await
     }
 
     async fn read(&self, at: &JournalKey) -> Result<Vec<Submission>, PortError> {
+        let store = self.connected().await?;
         let names = COLUMNS.map(str::to_owned);
-        let rows = self.cql.select(&self.journal.select, key(at)).await?;
+        let rows = store.cql.select(&store.journal.select, key(at)).await?;
         rows.into_iter().map(|row| submission(Columns::new(&names, row))).collect()
     }
 
     async fn jobs(&self, conversation: &str) -> Result<Vec<(JournalKey, String)>, PortError> {
+        let store = self.connected().await?;
         let wrong = unreadable("jobs");
         let names = ["stage", "input", "generation", "job"].map(str::to_owned);
-        let rows = self.cql.select(&self.journal.select_jobs, vec![Value::Text(conversation)]).await?;
+        let rows = store.cql.select(&store.journal.select_jobs, vec![Value::Text(conversation)]).await?;
         rows.into_iter()
             .map(|row| {
                 let mut columns = Columns::new(&names, row);
@@ -124,10 +127,11 @@ impl Journal for ScyllaStore {
     }
 
     async fn results(&self, conversation: &str, stage: Stage) -> Result<Vec<(JournalKey, Bytes)>, PortError> {
+        let store = self.connected().await?;
         let names = ["input", "generation", "result"].map(str::to_owned);
         let values = vec![Value::Text(conversation), Value::Text(stage.as_str())];
         let mut results = Vec::new();
-        for row in self.cql.select(&self.journal.select_results, values).await? {
+        for row in store.cql.select(&store.journal.select_results, values).await? {
             let mut columns = Columns::new(&names, row);
             let key = effect(&mut columns, "journal", conversation, stage)?;
             let result: Option<Vec<u8>> = columns.take("result").map_err(unreadable("journal"))?;
@@ -137,21 +141,23 @@ impl Journal for ScyllaStore {
     }
 
     async fn forget(&self, at: &JournalKey, job: &str) -> Result<(), PortError> {
+        let store = self.connected().await?;
         let wrong = unreadable("jobs");
         let names = ["submission", "job"].map(str::to_owned);
-        for row in self.cql.select(&self.journal.find_job, key(at)).await? {
+        for row in store.cql.select(&store.journal.find_job, key(at)).await? {
             let mut columns = Columns::new(&names, row);
             let submission: Vec<u8> = columns.take("submission").map_err(&wrong)?;
             if columns.take::<String>("job").map_err(&wrong)? == job {
                 let values = [key(at), vec![Value::Blob(&submission)]].concat();
-                self.cql.write(&self.journal.delete_job, values).await?;
+                store.cql.write(&store.journal.delete_job, values).await?;
             }
         }
         Ok(())
     }
 
     async fn erase(&self, conversation: &str) -> Result<(), PortError> {
-        self.cql.write(&self.journal.delete, vec![Value::Text(conversation)]).await
+        let store = self.connected().await?;
+        store.cql.write(&store.journal.delete, vec![Value::Text(conversation)]).await
     }
 }
 

@@ -15,11 +15,16 @@ mod tests;
 mod value;
 mod windows;
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hansard_runtime::ports::PortError;
+use tokio::sync::OnceCell;
 
 pub use migrate::migrate;
+
+/// The wait before the next try to connect; meanwhile every call fails as the last try did.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How to reach the store.
 #[derive(Clone)]
@@ -59,8 +64,17 @@ impl ScyllaConfig {
     }
 }
 
-/// The store: facts, texts and erasures, the journal, open windows, and dead letters.
+/// The store: facts, texts and erasures, the journal, open windows, and dead letters. It connects by itself at its first
+/// use, and tries again where that fails, so that the database may come later than those who need it.
 pub struct ScyllaStore {
+    config: ScyllaConfig,
+    connected: OnceCell<Connected>,
+    /// The last failure to connect. Whoever waited meanwhile is told of it, and does not try one after the other.
+    failed: Mutex<Option<(Instant, PortError)>>,
+}
+
+/// The connection, with every statement prepared.
+struct Connected {
     cql: cql::Cql,
     facts: facts::Statements,
     journal: journal::Statements,
@@ -69,12 +83,40 @@ pub struct ScyllaStore {
 }
 
 impl ScyllaStore {
-    /// Connects, and prepares every statement.
+    /// A store that is not connected yet.
+    #[must_use]
+    pub fn new(config: ScyllaConfig) -> Self {
+        Self { config, connected: OnceCell::new(), failed: Mutex::new(None) }
+    }
+
+    /// Connects now, where it is not connected yet.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] when no node answers; [`PortError::Refused`] when the schema is missing or older, or
-    /// the deployment has another partition count.
-    pub async fn connect(config: &ScyllaConfig) -> Result<Self, PortError> {
+    /// the deployment has another partition count. Every other call gives the same while that is so.
+    pub async fn connect(&self) -> Result<(), PortError> {
+        self.connected().await.map(drop)
+    }
+
+    async fn connected(&self) -> Result<&Connected, PortError> {
+        self.connected.get_or_try_init(|| self.try_connect()).await
+    }
+
+    async fn try_connect(&self) -> Result<Connected, PortError> {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, error)) = &*failed()
+            && at.elapsed() < CONNECT_AGAIN
+        {
+            return Err(error.clone());
+        }
+        let connected = Connected::new(&self.config).await;
+        *failed() = connected.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        connected
+    }
+}
+
+impl Connected {
+    async fn new(config: &ScyllaConfig) -> Result<Self, PortError> {
         let cql = cql::Cql::connect(config).await?;
         migrate::check_partitions(&cql, config.partitions).await?;
         Ok(Self {

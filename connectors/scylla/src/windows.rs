@@ -76,29 +76,32 @@ impl Statements {
 #[async_trait]
 impl Windows for ScyllaStore {
     async fn insert(&self, entries: &[OpenWindow]) -> Result<(), PortError> {
-        let by_day = Statements::by_day(&self.windows.insert, entries);
+        let store = self.connected().await?;
+        let by_day = Statements::by_day(&store.windows.insert, entries);
         let new: Vec<(i32, i32)> = {
-            let known = self.windows.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = store.windows.known.lock().unwrap_or_else(PoisonError::into_inner);
             by_day.keys().filter(|day| !known.contains(day)).copied().collect()
         };
         // The day first: an entry whose day is unknown would not be found.
         let days = new.iter().map(|(partition, day)| {
-            vec![(&self.windows.insert_day, vec![Value::Int(*partition), Value::Int(*day)])]
+            vec![(&store.windows.insert_day, vec![Value::Int(*partition), Value::Int(*day)])]
         });
-        self.cql.write_all(days).await?;
-        self.windows.known.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
-        self.cql.write_all(by_day.into_values()).await
+        store.cql.write_all(days).await?;
+        store.windows.known.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
+        store.cql.write_all(by_day.into_values()).await
     }
 
     async fn remove(&self, entries: &[OpenWindow]) -> Result<(), PortError> {
-        self.cql.write_all(Statements::by_day(&self.windows.remove, entries).into_values()).await
+        let store = self.connected().await?;
+        store.cql.write_all(Statements::by_day(&store.windows.remove, entries).into_values()).await
     }
 
     async fn list(&self, partition: Partition, since_day: i32) -> Result<Vec<OpenWindow>, PortError> {
+        let store = self.connected().await?;
         let wrong = unreadable("open_windows");
         let names = ["day".to_owned()];
         let values = vec![Value::Int(partition.0), Value::Int(since_day)];
-        let days = self.cql.select(&self.windows.select_days, values).await?;
+        let days = store.cql.select(&store.windows.select_days, values).await?;
         let days = days.into_iter().map(|row| Columns::new(&names, row).take("day").map_err(&wrong));
         let days: BTreeSet<i32> = days.collect::<Result<_, _>>()?;
         let entries: Vec<Vec<OpenWindow>> = stream::iter(days)
@@ -112,10 +115,11 @@ impl Windows for ScyllaStore {
 
 impl ScyllaStore {
     async fn day(&self, partition: Partition, day: i32) -> Result<Vec<OpenWindow>, PortError> {
+        let store = self.connected().await?;
         let wrong = unreadable("open_windows");
         let names = ["conversation".to_owned(), "revision".to_owned()];
         let rows =
-            self.cql.select(&self.windows.select, vec![Value::Int(partition.0), Value::Int(day)]).await?;
+            store.cql.select(&store.windows.select, vec![Value::Int(partition.0), Value::Int(day)]).await?;
         rows.into_iter()
             .map(|row| {
                 let mut columns = Columns::new(&names, row);

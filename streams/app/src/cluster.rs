@@ -28,7 +28,7 @@ use crate::parts::{Basis, Parts};
 use crate::running::{Running, listen};
 use crate::system::{SystemClock, SystemEntropy};
 
-/// The wait before a store or registry that does not answer is asked again.
+/// The wait before a registry that does not answer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A job that a process can have.
@@ -76,7 +76,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the jobs. A store or registry that does not answer is waited for.
+    /// Starts the jobs, also while the store does not answer. A registry that does not answer is waited for.
     ///
     /// # Errors
     /// A port in use, a part of the configuration that is missing, a registry without the schemas, or a store
@@ -84,8 +84,11 @@ impl Cluster {
     pub(crate) async fn start(config: Config, jobs: &BTreeSet<Job>) -> Result<Self> {
         let config::Cluster { kafka, topics, registry, store, objects, instance, listen: public, .. } =
             config.cluster.clone();
-        let (kafka, store) = (given(kafka, "kafka.brokers")?, given(store, "store.nodes")?);
-        let config::Bucket { name: bucket, service } = given(objects, "s3.bucket")?;
+        let (kafka, store) = (given(kafka)?, given(store)?);
+        let config::Bucket { name: bucket, service } = given(objects)?;
+        if jobs.contains(&Job::Gateway) {
+            config.refuse_open(&[public, config.cluster.admin_listen])?;
+        }
         let signing_key = signing_key(&config.cluster, jobs)?;
         let address = match jobs.contains(&Job::Gateway) {
             true => Some(listen(public, "--run-listen").await?),
@@ -99,7 +102,7 @@ impl Cluster {
         };
         let objects = S3Objects::new(&service);
         let framing = Box::pin(framing(registry, &topics)).await?;
-        let store = Box::pin(connected(&store)).await?;
+        let store = Box::pin(self::store(store)).await?;
         let ports = ports(kafka, &store, &objects, framing)?;
         let mut running = Running::new(config.drain);
         let basis = Basis {
@@ -117,6 +120,7 @@ impl Cluster {
         for stage in jobs.iter().filter_map(|job| job.stage()) {
             running.job(stage, &parts);
         }
+        running.watch(&parts);
         if jobs.contains(&Job::Sweep) {
             running.sweep(Arc::clone(&parts.sweep));
         }
@@ -183,26 +187,20 @@ async fn framing(
     }
 }
 
-/// The store, once it answers. One that refuses has to be migrated first.
-async fn connected(config: &ScyllaConfig) -> Result<Arc<ScyllaStore>> {
-    loop {
-        match ScyllaStore::connect(config).await {
-            Ok(store) => return Ok(Arc::new(store)),
-            Err(error @ PortError::Unavailable { .. }) => {
-                tracing::warn!(%error, "the store is waited for");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => {
-                return Err(error).context("the store cannot be used; run `hansard store migrate` first");
-            }
-        }
+/// The store. One that does not answer connects later, since uploads need it not; one that refuses has to be migrated.
+async fn store(config: ScyllaConfig) -> Result<Arc<ScyllaStore>> {
+    let store = ScyllaStore::new(config);
+    match store.connect().await {
+        Err(error @ PortError::Unavailable { .. }) => tracing::warn!(%error, "the store is waited for"),
+        connected => connected.context("the store cannot be used; run `hansard store migrate` first")?,
     }
+    Ok(Arc::new(store))
 }
 
 /// All gateways sign and know the same tokens; a process without one gives none out, so that its key is nobody's.
 fn signing_key(cluster: &config::Cluster, jobs: &BTreeSet<Job>) -> Result<SigningKey> {
     let secret = match (&cluster.signing_key, jobs.contains(&Job::Gateway)) {
-        (None, true) => given(None, "run.signing-key")?,
+        (None, true) => given(Err("run.signing-key"))?,
         (None, false) => uuid::Uuid::new_v4().to_string(),
         (Some(secret), _) => secret.clone(),
     };

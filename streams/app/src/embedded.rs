@@ -42,6 +42,8 @@ impl Embedded {
     /// # Errors
     /// A port or the data directory in use, a directory that cannot be written, or a store that cannot be read.
     pub(crate) async fn start(config: Config, speech: Arc<dyn Speech>) -> Result<Self> {
+        config.refuse_cluster()?;
+        config.refuse_open(&[config.listen])?;
         let listener = listen(config.listen, "--listen").await?;
         let data_dir = config.data_dir.as_path();
         private(data_dir)?;
@@ -65,6 +67,7 @@ impl Embedded {
         for job in JOBS {
             running.job(job, &parts);
         }
+        running.watch(&parts);
         running.sweep(Arc::clone(&parts.sweep));
         let maintained = Arc::clone(&engine);
         running.spawn(|stopping| maintain(maintained, stopping));

@@ -100,7 +100,7 @@ impl Parts {
             ordered: OrderedConfig::default(),
         });
         let (links, sweeper) = (Arc::new(S3Links(objects)), Arc::new(SweepPort(Arc::clone(&sweep))));
-        let gateway = Arc::new(Gateway::new(ports.clone(), links, sweeper, registry, gateway)?);
+        let gateway = Arc::new(Gateway::new(ports.clone(), links, sweeper, families.clone(), gateway)?);
         Ok(Self { ports, connectors, settings, families, sweep, gateway })
     }
 }

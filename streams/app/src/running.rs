@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result, anyhow};
 use hansard_gateway::{Gateway, Surface};
 use hansard_jobs::sweep::Sweep;
 use hansard_jobs::topology;
+use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ports::log::LogError;
+use hansard_runtime::standing;
 use hansard_schemas::Stage;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -47,11 +49,21 @@ impl Running {
         let Parts { ports, connectors, settings, families, .. } = parts;
         let (ports, connectors) = (ports.clone(), connectors.clone());
         let (settings, families) = (Arc::clone(settings), families.clone());
+        let metrics = families.job(job.as_str());
         self.spawn(|stopping| async move {
             let run = || {
                 topology::run(job, ports.clone(), connectors.clone(), &settings, &families, stopping.clone())
             };
-            keep_running(job, run, stopping.clone()).await
+            keep_running(job, run, &metrics, stopping.clone()).await
+        });
+    }
+
+    /// Tells what the loops of the jobs do not know of themselves.
+    pub(crate) fn watch(&mut self, parts: &Parts) {
+        let (families, ports) = (parts.families.clone(), parts.ports.clone());
+        self.spawn(|stopping| async move {
+            standing::watch(&families, &ports, stopping).await;
+            Ok(())
         });
     }
 
@@ -121,6 +133,7 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 async fn keep_running<T: Future<Output = Result<(), LogError>>>(
     job: Stage,
     run: impl Fn() -> T,
+    metrics: &Metrics,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<()> {
     let mut wait = WAIT_FIRST;
@@ -134,6 +147,7 @@ async fn keep_running<T: Future<Output = Result<(), LogError>>>(
             });
         }
         tracing::error!(job = job.as_str(), %error, "the job begins again");
+        metrics.unassigned(Some(error.to_string()));
         if began.elapsed() > WAIT_LAST {
             wait = WAIT_FIRST;
         }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use hansard_core::Window;
-use hansard_core::id::{Digest, Generation, Millis};
+use hansard_core::id::{Digest, Generation};
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::CallBounds;
+use hansard_runtime::effect::{CallBounds, Paid, pay};
+use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ports::facts::Row;
-use hansard_runtime::ports::journal::JournalKey;
+use hansard_runtime::ports::journal::{JournalKey, SubmissionId};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::ports::{PortError, Ports};
-use hansard_runtime::stage::Failed;
+use hansard_runtime::stage::{Failed, Input};
 use hansard_schemas::{Finalize, Object, Record, RecordName, Stage, decode, event_id};
 
 use crate::convert;
@@ -66,6 +67,8 @@ impl Storage {
 pub struct Effect {
     /// The ports.
     pub ports: Ports,
+    /// The metrics of the job.
+    pub metrics: Metrics,
     /// Where objects lie.
     pub storage: Arc<Storage>,
     /// The bounds of its calls.
@@ -73,10 +76,22 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// With calls that take at most `time_max`, of which at most `attempts_max` are made.
+    /// Of these parts.
     #[must_use]
-    pub fn new(ports: Ports, storage: Arc<Storage>, time_max: Millis, attempts_max: u32) -> Self {
-        Self { ports, storage, bounds: CallBounds { time_max, attempts_max } }
+    pub fn new(ports: Ports, metrics: Metrics, storage: Arc<Storage>, bounds: CallBounds) -> Self {
+        Self { ports, metrics, storage, bounds }
+    }
+
+    /// The result of what `key` names, paid for only where it has to be; see [`pay`].
+    ///
+    /// # Errors
+    /// As [`pay`]'s.
+    pub async fn pay<Call, Fut>(&self, key: &JournalKey, input: &Input, call: Call) -> Result<Paid, Failed>
+    where
+        Call: FnOnce(SubmissionId) -> Fut + Send,
+        Fut: Future<Output = Result<Bytes, Failed>> + Send,
+    {
+        pay(&self.ports, &self.metrics, key, input.history.as_ref(), self.bounds, call).await
     }
 }
 

@@ -13,7 +13,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use hansard_core::ChunkId;
 use hansard_core::id::Digest;
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{
@@ -163,7 +163,7 @@ impl Stage for Merge {
             failed(MergeRecord { conversation_id, ..Default::default() }, "no_audio")
         } else {
             let call = |_| self.call(finalize, sources, digest);
-            match pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await? {
+            match self.effect.pay(&key, input, call).await? {
                 Paid::UnderWay => return Ok(Answer::Parked),
                 Paid::Result(bytes) => match result(&bytes)? {
                     Record::Merge(merge) => merge,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{
@@ -111,7 +111,7 @@ impl Stage for Split {
         let upload_digest = upload_digest(upload);
         let key = journal_key(&upload.conversation_id, self.stage(), digest(&upload_digest)?, 0);
         let call = |_| self.cut(upload, &upload_digest);
-        let paid = pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await?;
+        let paid = self.effect.pay(&key, input, call).await?;
         let Paid::Result(bytes) = paid else { return Ok(Answer::Parked) };
         let Record::Split(mut split) = result(&bytes)? else {
             return Err(Failed::new(Class::Defect, "journal_corrupt", "the result of a split is none"));

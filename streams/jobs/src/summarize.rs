@@ -15,7 +15,7 @@ use hansard_core::export::to_json;
 use hansard_core::id::{Digest, Millis};
 use hansard_core::manifest::{SegmentStatus, chunk_digest};
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::facts::TextKey;
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
@@ -208,20 +208,19 @@ impl Stage for Summarize {
         let digest = input_digest(&written.document, &self.summarizer.identity(), &options);
         let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
         let call = |_| self.call(&written.document, &options);
-        let mut summary =
-            match pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await? {
-                Paid::UnderWay => return Ok(Answer::Parked),
-                Paid::Result(bytes) => match result(&bytes)? {
-                    Record::Summary(summary) => summary,
-                    _ => {
-                        return Err(Failed::new(
-                            Class::Defect,
-                            "journal_corrupt",
-                            "the result of a summary is none",
-                        ));
-                    }
-                },
-            };
+        let mut summary = match self.effect.pay(&key, input, call).await? {
+            Paid::UnderWay => return Ok(Answer::Parked),
+            Paid::Result(bytes) => match result(&bytes)? {
+                Record::Summary(summary) => summary,
+                _ => {
+                    return Err(Failed::new(
+                        Class::Defect,
+                        "journal_corrupt",
+                        "the result of a summary is none",
+                    ));
+                }
+            },
+        };
         summary.event_id = event_of(RecordName::Summary, &key, &finalize.digest);
         summary.revision = finalize.revision;
         summary.generation = generation;

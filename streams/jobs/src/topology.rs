@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hansard_core::id::Millis;
 use hansard_core::redelivery::Policy;
+use hansard_runtime::effect::CallBounds;
 use hansard_runtime::effects::{Effects, EffectsConfig};
 use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::{Ordered, OrderedConfig};
@@ -108,7 +109,9 @@ pub async fn run(
     }
     let member = ports.log.join(group(job, settings)).await?;
     let own = settings.jobs.get(&job).cloned().unwrap_or_else(|| JobSettings::of(job));
-    let effect = Effect::new(ports.clone(), Arc::clone(&settings.storage), own.call_max, own.policy.attempts);
+    let metrics = families.job(job.as_str());
+    let bounds = CallBounds { time_max: own.call_max, attempts_max: own.policy.attempts };
+    let effect = Effect::new(ports.clone(), metrics.clone(), Arc::clone(&settings.storage), bounds);
     let stage: Arc<dyn Effectful> = match job {
         Stage::Split => Arc::new(Split::new(effect, connectors.audio)),
         Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
@@ -120,7 +123,7 @@ pub async fn run(
         }
     };
     let redeliver = redeliver(job, own.policy, &ports, settings);
-    Effects::new(stage, ports, redeliver, own.effects, families.job(job.as_str())).run(member, shutdown).await
+    Effects::new(stage, ports, redeliver, own.effects, metrics).run(member, shutdown).await
 }
 
 /// Runs the aggregator until `shutdown` turns true; it needs no connector but the shared ports.

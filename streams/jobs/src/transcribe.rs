@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::{Paid, pay};
+use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::journal::SubmissionId;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{Record, RecordName, Segment, Transcript, encode, segment_digest, text_sha256};
@@ -83,7 +83,7 @@ impl Stage for Transcribe {
         let input_digest = digest(&segment_digest(segment))?;
         let key = journal_key(&segment.conversation_id, self.stage(), input_digest, segment.generation);
         let call = |id| self.call(segment, id);
-        let paid = pay(&self.effect.ports, &key, input.history.as_ref(), self.effect.bounds, call).await?;
+        let paid = self.effect.pay(&key, input, call).await?;
         let Paid::Result(bytes) = paid else { return Ok(Answer::Parked) };
         let Record::Transcript(mut transcript) = result(&bytes)? else {
             return Err(Failed::new(

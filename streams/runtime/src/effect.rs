@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::{Class, Headers, failures_so_far};
 
+use crate::metrics::Metrics;
 use crate::ports::journal::{JournalKey, Step, Submission, SubmissionId};
 use crate::ports::{PortError, Ports};
 use crate::stage::Failed;
@@ -43,6 +44,7 @@ pub struct CallBounds {
 /// used up.
 pub async fn pay<Call, Fut>(
     ports: &Ports,
+    metrics: &Metrics,
     key: &JournalKey,
     history: Option<&Headers>,
     bounds: CallBounds,
@@ -74,6 +76,7 @@ where
         let cause = format!("{made} attempts are used up; {}", last_end(&submissions));
         return Err(Failed::new(Class::Permanent, "attempts_exhausted", cause));
     }
+    metrics.call_begun(submissions.iter().any(|submission| !has_ended(submission)));
     let id = SubmissionId(ports.entropy.id());
     let lease = Lease { ports, key, id, at: now, over: now + bounds.time_max };
     let held = lease.take(now).await?;
@@ -83,6 +86,7 @@ where
         () = ports.clock.sleep_until(lease.over) => Err(timeout(bounds.time_max)),
         never = lease.renew(held) => match never {},
     };
+    metrics.call_ended(answer.as_ref().err());
     match answer {
         Ok(result) => {
             ports.journal.write(key, id, Step::Result(result.clone())).await?;
@@ -159,14 +163,17 @@ fn result_of(submissions: &[Submission]) -> Option<Bytes> {
     results.min_by_key(|(id, _)| *id).map(|(_, bytes)| bytes)
 }
 
+fn has_ended(submission: &Submission) -> bool {
+    submission.steps.iter().any(|step| matches!(step, Step::Ended { .. } | Step::Result(_)))
+}
+
 fn may_be_under_way(submission: &Submission, now: Timestamp) -> bool {
-    let ended = submission.steps.iter().any(|step| matches!(step, Step::Ended { .. } | Step::Result(_)));
     let until = submission.steps.iter().filter_map(|step| match step {
         Step::Started { until, .. } => Some(*until),
         Step::Job { deadline, .. } => Some(*deadline),
         _ => None,
     });
-    !ended && until.max().is_some_and(|until| now < until)
+    !has_ended(submission) && until.max().is_some_and(|until| now < until)
 }
 
 fn counts(submission: &Submission) -> bool {

@@ -214,6 +214,10 @@ impl Effects {
         }
         self.metrics.in_flight(running.lanes.in_flight(), running.lanes.blocked());
         self.metrics.oldest(running.lanes.oldest(), now);
+        self.metrics.oldest_unstarted(running.lanes.oldest_unstarted(), now);
+        if running.assignment.is_some() {
+            self.metrics.reached(running.lanes.positions());
+        }
     }
 
     async fn begin_commit(&self, running: &mut Running, member: &mut dyn Member) {
@@ -286,6 +290,7 @@ impl Effects {
             }
             Verdict::Commit(ending) => {
                 running.lanes.answered(start.lane);
+                self.metrics.answers_again();
                 let (offset, time) = (start.record.offset, start.record.time);
                 running.done.push(Done { lane: start.lane, offset, time, ending });
             }
@@ -305,8 +310,10 @@ impl Effects {
             Event::Lost => {
                 running.abandon();
                 running.drain_until = None;
+                self.metrics.unassigned(None);
             }
             Event::Fetched(fetched) if running.lanes.contains(fetched.from) => {
+                self.metrics.fetched(&fetched);
                 let topic = fetched.from.topic;
                 let records = fetched.records.into_iter().map(|r| (self.redeliver.due(topic, r.time), r));
                 running.lanes.fetched(fetched.from, records, fetched.position);

@@ -8,6 +8,7 @@ use hansard_schemas::Topic;
 use tokio::sync::watch;
 
 use crate::commit::{Commit, Oversized};
+use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::log::{Assignment, Event, Fetched, LogError, Member, TopicPartition, Transacted};
 use crate::ports::windows::OpenWindow;
@@ -34,6 +35,7 @@ pub(crate) struct Held {
     /// Outlives the assignment: what the log has refused it would refuse again.
     pub(crate) oversized: Oversized,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     /// How far the own clock is ahead of the log's, at most; nothing before the log has said when it took something in.
     pub(crate) lead: Option<Millis>,
     /// Entries of the index that are to be removed, their deliveries being committed.
@@ -48,6 +50,8 @@ pub(crate) struct Held {
 pub(crate) struct Committing {
     pub(crate) commit: Commit,
     pub(crate) settled: Vec<OpenWindow>,
+    /// When the log took in the facts of it.
+    pub(crate) times: Vec<Timestamp>,
 }
 
 /// How a piece of work ended.
@@ -109,7 +113,7 @@ pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
 }
 
 impl Held {
-    pub(crate) fn new(member: Box<dyn Member>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(member: Box<dyn Member>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         Self {
             member,
             assignment: None,
@@ -124,6 +128,7 @@ impl Held {
             committing: None,
             oversized: Oversized::default(),
             clock,
+            metrics,
             lead: None,
             settled: Vec::new(),
             revoking: false,
@@ -136,6 +141,7 @@ impl Held {
         match event {
             Event::Fetched(fetched) => {
                 if self.applied.contains_key(&fetched.from) {
+                    self.metrics.fetched(&fetched);
                     self.waiting += fetched.records.len();
                     self.inbox.push_back(fetched);
                 }
@@ -150,18 +156,22 @@ impl Held {
                 self.assignment = Some(assignment);
             }
             Event::Revoking => self.revoking = true,
-            Event::Lost => self.forget(),
+            Event::Lost => {
+                self.forget();
+                self.metrics.unassigned(None);
+            }
         }
         false
     }
 
     /// Takes the result of the commit in; false when the assignment has turned void with it.
     fn end_commit(&mut self, result: Transacted) -> bool {
-        let Some(Committing { commit, settled }) = self.committing.take() else { return true };
+        let Some(Committing { commit, settled, times }) = self.committing.take() else { return true };
         self.oversized.learn(result, &commit.sources);
         match result {
             Ok(appended) => {
                 self.settled.extend(settled);
+                self.metrics.committed(&times, self.clock.now());
                 if !commit.sources.is_empty() {
                     // A log without a clock of its own goes by this one.
                     let lead = appended.map_or(Millis::ZERO, |appended| self.clock.now() - appended);
@@ -171,6 +181,7 @@ impl Held {
             }
             Err(error) => {
                 tracing::warn!(%error, "transaction did not commit");
+                self.metrics.aborted(error);
                 self.forget();
                 false
             }
@@ -239,6 +250,13 @@ impl Held {
     pub(crate) fn mark_applied(&mut self, runs: &[Fetched]) {
         for run in runs {
             self.applied.insert(run.from, run.position);
+        }
+    }
+
+    /// Tells how far the loop has come.
+    pub(crate) fn tell(&self) {
+        if self.assignment.is_some() {
+            self.metrics.reached(self.applied.iter().map(|(from, offset)| (*from, *offset)));
         }
     }
 

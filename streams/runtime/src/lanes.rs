@@ -51,6 +51,8 @@ struct Lane {
     position: Offset,
     /// Offsets that were delivered and are not done, with their log times.
     outstanding: BTreeMap<i64, Timestamp>,
+    /// Of these, the ones that are not begun.
+    unstarted: BTreeMap<i64, Timestamp>,
     /// Waiting records by conversation, each in offset order.
     waiting: HashMap<Arc<[u8]>, VecDeque<LogRecord>>,
     /// Conversations with waiting records, in turn.
@@ -112,6 +114,7 @@ impl Lanes {
                 position: completed.prefix(),
                 completed,
                 outstanding: BTreeMap::new(),
+                unstarted: BTreeMap::new(),
                 waiting: HashMap::new(),
                 turn: VecDeque::new(),
                 not_due: VecDeque::new(),
@@ -147,6 +150,7 @@ impl Lanes {
                 continue;
             }
             lane.outstanding.insert(record.offset.0, record.time);
+            lane.unstarted.insert(record.offset.0, record.time);
             lane.waiting_records += 1;
             lane.waiting_bytes += bytes_of(&record);
             match due {
@@ -202,6 +206,7 @@ impl Lanes {
                 }
                 lane.waiting_records -= 1;
                 lane.waiting_bytes -= bytes_of(&record);
+                lane.unstarted.remove(&record.offset.0);
                 *running.entry(Arc::clone(&conversation)).or_default() += 1;
                 self.in_flight += 1;
                 if lane.blocked_until.take().is_some() {
@@ -229,6 +234,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&from) else { return };
         lane.waiting_records += 1;
         lane.waiting_bytes += bytes_of(&record);
+        lane.unstarted.insert(record.offset.0, record.time);
         let conversation: Arc<[u8]> = record.key.as_deref().unwrap_or_default().into();
         let queue = lane.waiting.entry(Arc::clone(&conversation)).or_default();
         if queue.is_empty() {
@@ -277,8 +283,23 @@ impl Lanes {
 
     /// The log time of the oldest new record that is not done; those of retry tiers wait on purpose.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.first_deliveries().filter_map(|lane| lane.outstanding.values().next().copied()).min()
+    }
+
+    /// The log time of the oldest new record that is not begun.
+    pub(crate) fn oldest_unstarted(&self) -> Option<Timestamp> {
+        self.first_deliveries().filter_map(|lane| lane.unstarted.values().next().copied()).min()
+    }
+
+    fn first_deliveries(&self) -> impl Iterator<Item = &Lane> {
         let new = self.lanes.iter().filter(|(from, _)| !matches!(from.topic, Topic::Retry(..)));
-        new.filter_map(|(_, lane)| lane.outstanding.values().next().copied()).min()
+        new.map(|(_, lane)| lane)
+    }
+
+    /// The first offset of each partition that is not done.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (TopicPartition, Offset)> {
+        let first = |lane: &Lane| lane.outstanding.keys().next().map_or(lane.position, |o| Offset(*o));
+        self.lanes.iter().map(move |(from, lane)| (*from, first(lane)))
     }
 
     /// Partitions that wait for a dependency.

@@ -22,6 +22,7 @@ mod outcome;
 pub mod ports;
 pub mod redeliver;
 pub mod stage;
+pub mod standing;
 
 pub use commit::TransactionBounds;
 pub use lanes::Bounds;

@@ -113,7 +113,7 @@ impl<F: Fold> Ordered<F> {
     /// # Errors
     /// When the log fails for good; the caller decides whether to join again.
     pub async fn run(mut self, member: Box<dyn Member>) -> Result<(), LogError> {
-        let mut held = Held::new(member, Arc::clone(&self.ports.clock));
+        let mut held = Held::new(member, Arc::clone(&self.ports.clock), self.metrics.clone());
         loop {
             if held.revoking || held.leaving {
                 self.drain(&mut held).await?;
@@ -125,6 +125,7 @@ impl<F: Fold> Ordered<F> {
                 held.forget();
             }
             held.flow(self.config.waiting_max);
+            held.tell();
             let progressed = self.settle(&mut held).await?
                 || self.take_over(&mut held).await?
                 || self.apply(&mut held).await?
@@ -216,13 +217,15 @@ impl<F: Fold> Ordered<F> {
             };
             match drive(held, &mut self.shutdown, work).await? {
                 Driven::Done(Ok(applied)) => {
-                    self.failures = 0;
+                    self.succeeded();
                     held.mark_applied(&fetched);
                     if any || !batch.is_empty() {
                         for run in &fetched {
                             batch.offset(run.from, run.position, String::new());
                         }
-                        self.commit(held, batch, applied).await?;
+                        let records = fetched.iter().flat_map(|run| &run.records);
+                        let times = records.map(|record| record.time).collect();
+                        self.commit(held, batch, applied, times).await?;
                     }
                     return Ok(true);
                 }
@@ -313,16 +316,22 @@ impl<F: Fold> Ordered<F> {
         batch: Batch,
         applied: Applied,
     ) -> Result<(), LogError> {
-        self.failures = 0;
+        self.succeeded();
         if applied.emissions.is_empty() {
             held.settled.extend(applied.settled);
             return Ok(());
         }
-        self.commit(held, batch, applied).await
+        self.commit(held, batch, applied, Vec::new()).await
     }
 
     /// Begins the next transaction, once the last one has ended.
-    async fn commit(&mut self, held: &mut Held, mut batch: Batch, applied: Applied) -> Result<(), LogError> {
+    async fn commit(
+        &mut self,
+        held: &mut Held,
+        mut batch: Batch,
+        applied: Applied,
+        times: Vec<Timestamp>,
+    ) -> Result<(), LogError> {
         let epoch = held.assignment.as_ref().map(|assignment| assignment.epoch);
         let now = self.ports.clock.now();
         for (partition, mut record) in applied.emissions {
@@ -338,9 +347,16 @@ impl<F: Fold> Ordered<F> {
         if wait_for_commit(held).await? && held.assignment.as_ref().map(|now| now.epoch) == epoch {
             self.metrics.transaction(batch.len());
             let commit = commit(held.member.as_mut(), batch);
-            held.committing = Some(Committing { commit, settled: applied.settled });
+            held.committing = Some(Committing { commit, settled: applied.settled, times });
         }
         Ok(())
+    }
+
+    /// A step went through: whatever was waited for answers.
+    fn succeeded(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.metrics.answers_again();
+        }
     }
 
     /// Waits in place: the log is not to be shovelled anywhere while a dependency is down.
@@ -348,7 +364,7 @@ impl<F: Fold> Ordered<F> {
         let wait = Millis((100_i64 << self.failures.min(10)).min(self.config.backoff_max.0));
         self.failures = self.failures.saturating_add(1);
         tracing::warn!(%failed, wait_ms = wait.0, "the aggregator waits in place");
-        self.metrics.unavailable(failed.code);
+        self.metrics.unavailable(&failed.to_string());
         let until = self.ports.clock.now() + wait;
         drive(held, &mut self.shutdown, self.ports.clock.sleep_until(until)).await?;
         Ok(())

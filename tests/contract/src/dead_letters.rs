@@ -120,6 +120,22 @@ pub async fn verdicts_end_the_rest(h: &impl Harness) {
     }
 }
 
+/// The depth of a stage is the number of its letters that rest. No other test has letters of this stage.
+pub async fn the_depth_counts_what_rests(h: &impl Harness) {
+    let (letters, stage) = (h.dead_letters(), Stage::Notify);
+    let before = letters.depth(stage).await.expect("a depth");
+    let mut all: Vec<DeadLetter> =
+        (0..3).map(|number| letter(&conversation("depth"), offset(), number * 86_400_000)).collect();
+    all.iter_mut().for_each(|letter| letter.id.stage = stage);
+    letters.write(&all).await.expect("written");
+    letters.write(&all[..1]).await.expect("written again");
+    assert_eq!(letters.depth(stage).await.expect("a depth"), before + 3);
+    letters.judge(all[0].id, Verdict::Dismissed { redrives: 0 }, AT).await.expect("judged");
+    assert_eq!(letters.depth(stage).await.expect("a depth"), before + 2);
+    letters.erase(&all[1].conversation).await.expect("erased");
+    assert_eq!(letters.depth(stage).await.expect("a depth"), before + 1);
+}
+
 /// A verdict holds for writes of the same letter that come late.
 pub async fn a_late_write_stays_judged(h: &impl Harness) {
     let letters = h.dead_letters();

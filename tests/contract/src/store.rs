@@ -50,7 +50,7 @@ macro_rules! store_contract {
             many_entries_are_exact, inserts_at_once, entries_outlast_the_process
         );
         $crate::store_contract!($harness: dead_letters:
-            letters_read_back, writing_again_changes_nothing, oldest_first_in_pages, verdicts_end_the_rest,
+            letters_read_back, writing_again_changes_nothing, oldest_first_in_pages, verdicts_end_the_rest, the_depth_counts_what_rests,
             a_late_write_stays_judged, failing_again_rests_again, erasure_deletes_the_letters,
             letters_outlast_the_process
         );
@@ -88,7 +88,7 @@ pub(crate) fn at(topic: Topic, partition: i32) -> TopicPartition {
 
 /// An offset of this check alone.
 pub(crate) fn offset() -> Offset {
-    Offset((unique() >> 1).cast_signed())
+    Offset((unique() & (u64::MAX >> 1)).cast_signed())
 }
 
 /// A digest that is as good as any other.

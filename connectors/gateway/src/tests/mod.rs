@@ -23,6 +23,7 @@ use hansard_embedded::Engine;
 use hansard_jobs::effects::Storage;
 use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepError, SweepMetrics};
+use hansard_runtime::metrics::Families;
 use hansard_runtime::ports::clock::{Clock, Entropy};
 use hansard_runtime::ports::facts::{Erasure, Facts, Row};
 use hansard_runtime::ports::log::{Committed, Event, Group, Outgoing, TopicPartition, Transaction};
@@ -223,6 +224,7 @@ impl Fixture {
         let mut config = Config::new(BUCKET, SigningKey::new([3; 32]));
         change(&mut config, &mut ports);
         let registry = Registry::new();
+        let families = Families::register(&registry).expect("a fresh registry");
         let metrics = SweepMetrics::register(&registry).expect("a fresh registry");
         let part_uploads = Arc::new(objects.clone());
         let reach = Reach { erasures: engine.erasures(), part_uploads, speech: Arc::new(Deaf) };
@@ -231,7 +233,7 @@ impl Fixture {
         let sweep = SweepConfig { read_within: Millis::ZERO, ..SweepConfig::default() };
         let job = Sweep::new(ports.clone(), reach, storage, sweep, metrics);
         let presign = Arc::new(Links(objects));
-        let gateway = Gateway::new(ports.clone(), presign, Arc::new(Job(job)), registry, config);
+        let gateway = Gateway::new(ports.clone(), presign, Arc::new(Job(job)), families, config);
         let gateway = gateway.expect("a fresh registry");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));

@@ -1,8 +1,10 @@
 //! What Kafka alone can do to us: transactions of others, fenced producers and generations, deleted records, and ends
 //! that the broker leaves in doubt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use hansard_core::id::{Offset, Partition};
 use hansard_runtime::ports::log::{
     Assignment, Committed, Event, Group, Log, LogError, Member, Outgoing, TopicPartition, TransactError,
@@ -89,7 +91,7 @@ async fn an_assignment_waits_for_stable_offsets() {
     let deployment = Deployment::new(1).await;
     append(&deployment.log, 5).await;
     let stranger = deployment.stranger("stranger");
-    let outside: BaseConsumer = deployment.config.member("aggregate").create().expect("a consumer");
+    let outside: BaseConsumer = deployment.config.member("aggregate", None).create().expect("a consumer");
     let mut offsets = TopicPartitionList::new();
     let topic = format!("{}uploads", deployment.config.prefix);
     offsets.add_partition_offset(&topic, 0, KafkaOffset::Offset(3)).expect("an offset");
@@ -125,7 +127,7 @@ async fn a_fenced_producer_is_made_anew() {
 async fn the_broker_refuses_an_old_generation() {
     let deployment = Deployment::new(1).await;
     append(&deployment.log, 2).await;
-    let consumer = deployment.config.member("aggregate");
+    let consumer = deployment.config.member("aggregate", None);
     let old: BaseConsumer = consumer.create().expect("a consumer");
     old.subscribe(&[&format!("{}uploads", deployment.config.prefix)]).expect("subscribed");
     while old.assignment().expect("an assignment").count() == 0 {
@@ -177,6 +179,40 @@ async fn deleted_records_are_out_of_range() {
     let mut member = deployment.log.join(fresh).await.expect("joined");
     assert_eq!(assigned(&mut *member).await.partitions[0].offset, Offset(5));
     member.leave().await;
+}
+
+/// Follows a member to an assignment of one partition.
+async fn share(member: &mut dyn Member) -> Assignment {
+    loop {
+        match next(member).await.expect("an event") {
+            Event::Assigned(assignment) if assignment.partitions.len() == 1 => return assignment,
+            Event::Revoking => member.release(),
+            _ => {}
+        }
+    }
+}
+
+/// A static member that crashed and comes back has its partition again, and the other one notices nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_comes_back_unnoticed() {
+    let mut config = Deployment::new(2).await.config;
+    config.static_members = true;
+    let deployment = Deployment { log: Arc::new(KafkaLog::new(config.clone()).expect("a log")), config };
+    append(&deployment.log, 1).await;
+    let (mut first, _) = join(&deployment.log, "a").await;
+    let mut second = deployment.log.join(group("b")).await.expect("joined");
+    let (before, _) = tokio::join!(share(&mut *first), share(&mut *second));
+    drop(first);
+    let mut again = deployment.log.join(group("a")).await.expect("joined");
+    let after = assigned(&mut *again).await;
+    assert_eq!(after.partitions, before.partitions);
+    let offsets = after.partitions.clone();
+    again.transact(Transaction { offsets, ..transaction(&after, 0) }).await.expect("committed");
+    while let Some(event) = second.next().now_or_never() {
+        assert!(matches!(event, Ok(Event::Fetched(_))), "{event:?}");
+    }
+    again.leave().await;
+    second.leave().await;
 }
 
 /// A loop that takes nothing holds up neither the group nor memory, and loses nothing.

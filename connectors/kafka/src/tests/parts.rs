@@ -35,10 +35,11 @@ fn what_delivery_rests_on_cannot_be_overridden() {
 fn overrides_reach_the_clients_that_they_are_for() {
     let config = with("consumer.fetch.wait.max.ms", "7");
     assert_eq!(config.check(), Ok(()));
-    assert_eq!(config.member("g").get("fetch.wait.max.ms"), Some("7"));
+    assert_eq!(config.member("g", None).get("fetch.wait.max.ms"), Some("7"));
     assert_eq!(config.appender().get("fetch.wait.max.ms"), None);
     let config = with("client.id", "us");
-    let clients = [config.member("g"), config.appender(), config.transactional("i"), config.watermarks()];
+    let clients =
+        [config.member("g", None), config.appender(), config.transactional("i"), config.watermarks()];
     assert!(clients.iter().all(|client| client.get("client.id") == Some("us")));
 }
 

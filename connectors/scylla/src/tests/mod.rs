@@ -29,6 +29,13 @@ pub(crate) fn config(name: &str) -> ScyllaConfig {
     config
 }
 
+/// A store that is connected.
+pub(crate) async fn connected(config: &ScyllaConfig) -> Arc<ScyllaStore> {
+    let store = ScyllaStore::new(config.clone());
+    store.connect().await.expect("connected");
+    Arc::new(store)
+}
+
 /// The store of this run: one keyspace, migrated once, and a connection for each test.
 pub(crate) struct Store {
     config: ScyllaConfig,
@@ -44,7 +51,7 @@ impl Store {
             config
         });
         let config = migrated.await.clone();
-        let open = RwLock::new(Arc::new(ScyllaStore::connect(&config).await.expect("connected")));
+        let open = RwLock::new(connected(&config).await);
         Self { config, open }
     }
 
@@ -76,7 +83,7 @@ impl Harness for Store {
     }
 
     async fn reopen(&self) {
-        let new = Arc::new(ScyllaStore::connect(&self.config).await.expect("connected"));
+        let new = connected(&self.config).await;
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 }

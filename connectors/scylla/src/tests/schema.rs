@@ -2,17 +2,23 @@
 //! its partition count.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hansard_core::id::{Offset, Timestamp};
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::facts::{Facts, Row};
 use hansard_schemas::{Options, Record, Upload};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{PARTITIONS, config};
+use super::{PARTITIONS, config, connected};
 use crate::cql::Cql;
 use crate::records::kinds;
 use crate::schema::{definitions, tables, types};
 use crate::{ScyllaConfig, ScyllaStore, migrate};
+
+async fn attempt(config: &ScyllaConfig) -> Result<(), PortError> {
+    ScyllaStore::new(config.clone()).connect().await
+}
 
 fn refusal<T>(result: Result<T, PortError>) -> String {
     match result {
@@ -52,14 +58,13 @@ async fn older(config: &ScyllaConfig) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrating_adds_what_an_older_version_lacks() {
     let config = config("migrate");
-    let missing = ScyllaStore::connect(&config).await.map(drop);
-    assert!(refusal(missing).contains("store migrate"));
+    assert!(refusal(attempt(&config).await).contains("store migrate"));
     older(&config).await;
-    assert!(refusal(ScyllaStore::connect(&config).await.map(drop)).contains("store migrate"));
+    assert!(refusal(attempt(&config).await).contains("store migrate"));
     for _ in 0..2 {
         migrate(&config).await.expect("migrated again");
     }
-    let store = ScyllaStore::connect(&config).await.expect("connected");
+    let store = connected(&config).await;
     let upload = Upload {
         conversation_id: "c".into(),
         track: "left".into(),
@@ -71,22 +76,42 @@ async fn migrating_adds_what_an_older_version_lacks() {
         ..Upload::default()
     };
     let row = Row { offset: Offset(1), time: Timestamp(2), record: Record::from(upload) };
-    Facts::write(&store, std::slice::from_ref(&row)).await.expect("written");
-    assert_eq!(Facts::read(&store, "c").await.expect("read"), [row]);
+    Facts::write(&*store, std::slice::from_ref(&row)).await.expect("written");
+    assert_eq!(Facts::read(&*store, "c").await.expect("read"), [row]);
 
     let other = ScyllaConfig { partitions: PARTITIONS + 1, ..config };
     let expected = format!("the deployment has {PARTITIONS} partitions, not {}", PARTITIONS + 1);
-    assert_eq!(refusal(ScyllaStore::connect(&other).await.map(drop)), expected);
+    assert_eq!(refusal(attempt(&other).await), expected);
     assert_eq!(refusal(migrate(&other).await), expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_is_unavailable() {
-    let mut config = config("away");
+async fn a_database_may_come_later() {
+    let mut config = config("later");
+    migrate(&config).await.expect("migrated");
+    let database = std::mem::take(&mut config.nodes).remove(0);
     // Nobody listens on the port of a socket that was just closed.
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     config.nodes = vec![free.to_string()];
-    let away = ScyllaStore::connect(&config).await.map(drop);
-    assert!(matches!(away, Err(PortError::Unavailable { .. })), "{away:?}");
+    let store = ScyllaStore::new(config);
+    for _ in 0..2 {
+        let away = store.read("c").await;
+        assert!(matches!(away, Err(PortError::Unavailable { .. })), "{away:?}");
+    }
+    let listener = TcpListener::bind(free).await.expect("the port is still free");
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(&database).await.expect("the database");
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    let came = async {
+        while let Err(away) = store.read("c").await {
+            assert!(matches!(away, PortError::Unavailable { .. }), "{away:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), came).await.expect("connected by itself");
+    forwarding.abort();
 }

@@ -9,7 +9,7 @@ use hansard_scylla::ScyllaStore;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Refused};
-use crate::config::{AllFlags, ClientConfig, Cluster, Config};
+use crate::config::{AllFlags, ClientConfig, Cluster, Config, given};
 use crate::output;
 
 /// Checks what is configured of kafka, registry, store and s3, each for itself: that it answers, and has its topics,
@@ -33,7 +33,7 @@ impl Check {
         let Cluster { kafka, topics: names, replication, registry, store, objects, .. } =
             Config::read(values.clone())?.cluster;
         let mut asked = Vec::new();
-        if let Some(kafka) = kafka {
+        if let Ok(kafka) = kafka {
             let admin = TopicAdmin::new(&kafka, replication.into())?;
             asked.push(("kafka", topics(&admin).await));
         }
@@ -41,12 +41,16 @@ impl Check {
             let ids = SchemaRegistry::new(registry)?.ids(&names).await;
             asked.push(("registry", ids.map(drop).context("see `hansard schemas check`")));
         }
-        if let Some(store) = store {
-            asked.push(("store", ScyllaStore::connect(&store).await.map(drop).map_err(Into::into)));
+        if let Ok(store) = store {
+            asked.push(("store", ScyllaStore::new(store).connect().await.map_err(Into::into)));
         }
-        if let Some(bucket) = objects {
-            let found = S3Objects::new(&bucket.service).check_bucket(&bucket.name).await;
-            asked.push(("objects", found.map_err(Into::into)));
+        match objects {
+            Ok(bucket) => {
+                let found = S3Objects::new(&bucket.service).check_bucket(&bucket.name).await;
+                asked.push(("objects", found.map_err(Into::into)));
+            }
+            Err("s3.bucket") => {}
+            Err(_) => asked.push(("objects", given(objects).map(drop).map_err(Into::into))),
         }
         if asked.is_empty() {
             return gateway(ClientConfig::read(values)?, self.json).await;
@@ -91,8 +95,11 @@ async fn gateway(config: ClientConfig, json: bool) -> Result<()> {
         output::json(&ready)?;
     } else {
         output::line("gateway: yes")?;
-        for (name, answers) in ready.as_object().into_iter().flatten().filter(|(name, _)| *name != "ready") {
-            output::line(&format!("{name}: {}", if *answers == true { "yes" } else { "no" }))?;
+        for name in ["log", "objects", "database"] {
+            output::line(&format!("{name}: {}", if ready[name] == true { "yes" } else { "no" }))?;
+        }
+        for (what, cause) in ready["why"].as_object().into_iter().flatten() {
+            output::line(&format!("{what}: {}", cause.as_str().unwrap_or_default()))?;
         }
     }
     if ready["ready"] != Value::Bool(true) {

@@ -44,7 +44,7 @@ impl SchemasCommand {
             Action::Check(flags) => (flags, false),
         };
         let config = Config::read(flags.values(&[])?)?.cluster;
-        let registry = SchemaRegistry::new(given(config.registry, "registry.url")?)?;
+        let registry = SchemaRegistry::new(given(config.registry.ok_or("registry.url"))?)?;
         let differences = registry.diff(&config.topics).await?;
         if json {
             let shown = |difference: &Difference| json!({ "subject": difference.subject(), "difference": difference.to_string() });

@@ -34,7 +34,7 @@ impl StoreCommand {
     pub(crate) async fn run(self) -> Result<()> {
         let Action::Migrate(Migrate { flags }) = self.action;
         let config = Config::read(flags.values(&[])?)?;
-        let store = given(config.cluster.store, "store.nodes")?;
+        let store = given(config.cluster.store)?;
         hansard_scylla::migrate(&store).await.context("the store cannot be migrated")?;
         output::line(&format!("{} is up to date", store.keyspace))
     }

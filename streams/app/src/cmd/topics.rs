@@ -43,7 +43,7 @@ impl TopicsCommand {
             Action::Diff(flags) => (flags, false),
         };
         let config = Config::read(flags.values(&[])?)?.cluster;
-        let admin = TopicAdmin::new(&given(config.kafka, "kafka.brokers")?, config.replication.into())?;
+        let admin = TopicAdmin::new(&given(config.kafka)?, config.replication.into())?;
         let changes = admin.diff().await?;
         if json {
             let shown = |change: &Change| json!({ "topic": change.topic(), "change": change.to_string() });

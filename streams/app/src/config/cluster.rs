@@ -11,13 +11,16 @@ use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
 
 use super::layers::{ConfigError, Values};
-use super::text::Text;
+use super::text::{Text, flag};
+
+/// A part of the configuration, or the setting that is missing from it.
+pub(crate) type Part<T> = Result<T, &'static str>;
 
 /// How jobs on a cluster run.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     /// The log.
-    pub(crate) kafka: Option<KafkaConfig>,
+    pub(crate) kafka: Part<KafkaConfig>,
     /// The names of topics.
     pub(crate) topics: Topics,
     /// Replicas of each topic that is created.
@@ -25,9 +28,9 @@ pub(crate) struct Cluster {
     /// The schema registry; without one, records name their schemas by themselves.
     pub(crate) registry: Option<RegistryConfig>,
     /// The store.
-    pub(crate) store: Option<ScyllaConfig>,
+    pub(crate) store: Part<ScyllaConfig>,
     /// The objects.
-    pub(crate) objects: Option<Bucket>,
+    pub(crate) objects: Part<Bucket>,
     /// Unique among the processes of the deployment.
     pub(crate) instance: String,
     /// Where recordings of foreign producers may lie.
@@ -59,9 +62,9 @@ impl std::fmt::Debug for Cluster {
 /// The part of the configuration that a command needs.
 ///
 /// # Errors
-/// `key` is not set.
-pub(crate) fn given<T>(part: Option<T>, key: &'static str) -> Result<T, ConfigError> {
-    part.ok_or(ConfigError::Missing { key })
+/// A setting of it is missing.
+pub(crate) fn given<T>(part: Part<T>) -> Result<T, ConfigError> {
+    part.map_err(|key| ConfigError::Missing { key })
 }
 
 impl Cluster {
@@ -77,9 +80,10 @@ impl Cluster {
         let partitions = values.take_within("topics.partitions", 1..=1_024, "1 to 1024")?;
         let brokers: Option<String> = values.take("kafka.brokers")?;
         let overrides = values.take_by("kafka.set", overrides)?;
-        let kafka = brokers.map(|brokers| {
+        let static_members = values.take_by("kafka.static-membership", flag)?;
+        let kafka = brokers.ok_or("kafka.brokers").map(|brokers| {
             let mut kafka = KafkaConfig::new(brokers, prefix, partitions);
-            kafka.overrides = overrides;
+            (kafka.overrides, kafka.static_members) = (overrides, static_members);
             kafka
         });
         Ok(Self {
@@ -102,15 +106,20 @@ impl Cluster {
     }
 }
 
-/// Settings as `name=value`. No error repeats a value.
+/// Settings as `name=value`, separated by commas; what holds no `=` belongs to the value before it, since a value may be a
+/// list itself. No error repeats a value.
 fn overrides(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let lines = Vec::<String>::read(text)?;
-    let pairs = lines.iter().enumerate().map(|(number, line)| {
-        let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
-        let (name, value) = pair.ok_or_else(|| format!("entry {} is not name=value", number + 1))?;
-        Ok((name.trim().to_owned(), value.trim().to_owned()))
-    });
-    pairs.collect()
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match (part.split_once('='), pairs.last_mut()) {
+            (Some((name, value)), _) if !name.trim().is_empty() => {
+                pairs.push((name.trim(), value.trim().into()))
+            }
+            (None, Some((_, value))) => value.extend([",", part]),
+            _ => return Err(format!("entry {} is not name=value", pairs.len() + 1)),
+        }
+    }
+    Ok(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// A prefix without its bucket would allow every bucket whose name begins so.
@@ -149,7 +158,7 @@ fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> 
     Ok(url.map(|url| RegistryConfig { url, credentials }))
 }
 
-fn store(values: &mut Values, partitions: u32) -> Result<Option<ScyllaConfig>, ConfigError> {
+fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, ConfigError> {
     let nodes: Vec<String> = values.take("store.nodes")?;
     let keyspace: String = values.take_by("store.keyspace", |text| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -164,24 +173,24 @@ fn store(values: &mut Values, partitions: u32) -> Result<Option<ScyllaConfig>, C
     store.replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
     store.datacenter = datacenter;
     store.credentials = user.map(|user| (user, password));
-    Ok((!store.nodes.is_empty()).then_some(store))
+    Ok(if store.nodes.is_empty() { Err("store.nodes") } else { Ok(store) })
 }
 
-fn objects(values: &mut Values) -> Result<Option<Bucket>, ConfigError> {
+fn objects(values: &mut Values) -> Result<Part<Bucket>, ConfigError> {
     let endpoint: Option<String> = values.take("s3.endpoint")?;
     let public_endpoint = values.take("s3.public-endpoint")?;
     let region = values.take("s3.region")?;
     let name: Option<String> = values.take("s3.bucket")?;
     let access_key: Option<String> = values.take("s3.access-key")?;
     let secret_key: Option<String> = values.take("s3.secret-key")?;
-    let Some(name) = name else { return Ok(None) };
-    let credentials = Credentials {
-        access_key: given(access_key, "s3.access-key")?,
-        secret_key: given(secret_key, "s3.secret-key")?,
+    let bucket = || {
+        let name = name.ok_or("s3.bucket")?;
+        let access_key = access_key.ok_or("s3.access-key")?;
+        let credentials = Credentials { access_key, secret_key: secret_key.ok_or("s3.secret-key")? };
+        // AWS wants the bucket in the host's name, and most others in the path.
+        let path_style = endpoint.is_some();
+        let service = S3Config::at(String::new(), credentials);
+        Ok(Bucket { name, service: S3Config { endpoint, public_endpoint, region, path_style, ..service } })
     };
-    // AWS wants the bucket in the host's name, and most others in the path.
-    let path_style = endpoint.is_some();
-    let service = S3Config::at(String::new(), credentials);
-    let service = S3Config { endpoint, public_endpoint, region, path_style, ..service };
-    Ok(Some(Bucket { name, service }))
+    Ok(bucket())
 }

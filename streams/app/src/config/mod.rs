@@ -29,7 +29,7 @@ pub(crate) use cluster::{Bucket, Cluster, given};
 pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
-use text::{Bytes, Share, Text, one_of};
+use text::{Bytes, Share, Text, flag, one_of};
 
 /// How a process with jobs runs.
 #[derive(Debug, Clone)]
@@ -154,15 +154,29 @@ impl Config {
             cluster: Cluster::read(&mut values)?,
         };
         debug_assert!(values.0.is_empty(), "settings that nobody reads: {:?}", values.0.keys());
-        let Cluster { listen, admin_listen, .. } = &config.cluster;
-        let reached = [&config.listen, listen, admin_listen].iter().any(|at| !at.ip().is_loopback());
-        if reached && config.keys.is_empty() {
-            return Err(ConfigError::Contradiction(
-                "listen is no loopback address and there are no keys, so everybody could call; set keys, or listen on \
-                 127.0.0.1",
-            ));
-        }
         Ok(config)
+    }
+
+    /// Refuses to serve calls where others than this machine's could make them, unless there are keys.
+    ///
+    /// # Errors
+    /// An address is no loopback address, and there are no keys.
+    pub(crate) fn refuse_open(&self, listeners: &[SocketAddr]) -> Result<(), ConfigError> {
+        let open = self.keys.is_empty() && listeners.iter().any(|at| !at.ip().is_loopback());
+        let cause = "listen is no loopback address and there are no keys, so everybody could call; set keys, or \
+                     listen on 127.0.0.1";
+        if open { Err(ConfigError::Contradiction(cause)) } else { Ok(()) }
+    }
+
+    /// The embedded mode has everything in itself.
+    ///
+    /// # Errors
+    /// A cluster is configured, which it would not use.
+    pub(crate) fn refuse_cluster(&self) -> Result<(), ConfigError> {
+        let Cluster { kafka, store, .. } = &self.cluster;
+        let cause =
+            "kafka.brokers or store.nodes is set, which this command does not use; `hansard run` does";
+        if kafka.is_ok() || store.is_ok() { Err(ConfigError::Contradiction(cause)) } else { Ok(()) }
     }
 }
 
@@ -332,7 +346,7 @@ fn sweep(values: &mut Values) -> Result<SweepConfig, ConfigError> {
     Ok(SweepConfig {
         every,
         retention: (days > 0).then_some(Millis(days * 86_400_000)),
-        dry_run: values.take_by("sweep.dry-run", |text| one_of(text, &[("true", true), ("false", false)]))?,
+        dry_run: values.take_by("sweep.dry-run", flag)?,
         ..SweepConfig::default()
     })
 }

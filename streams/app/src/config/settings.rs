@@ -275,6 +275,11 @@ fn cluster() -> Vec<Setting> {
             "Settings of librdkafka, as name=value; with consumer. or producer. before it for those clients only.",
         )
         .secret(),
+        new(
+            "kafka.static-membership",
+            "false",
+            "true: a process that comes back under its instance's name has its partitions again at once.",
+        ),
         new("topics.prefix", "hansard.", "Stands before the names of topics, groups and transactional ids."),
         new("topics.partitions", &partitions, "Partitions of each topic; never to be changed."),
         new("topics.replication", "3", "Replicas of each topic that is created."),

@@ -175,11 +175,38 @@ fn values_are_taken_up_to_their_limits() {
 
 #[test]
 fn only_keys_open_an_address_that_others_reach() {
-    for listen in ["listen", "run.listen", "run.admin-listen"] {
-        let open = format!("{listen} = \"0.0.0.0:8080\"");
-        assert!(matches!(config(&open), Err(ConfigError::Contradiction(_))), "{listen}");
-        let keys = "keys = [\"a:operator:0123456789abcdef\"]";
-        config(&format!("{keys}\n{open}")).expect("with keys");
+    let (here, open) = ("127.0.0.1:1".parse().expect("here"), "0.0.0.0:8080".parse().expect("everywhere"));
+    let without = config("").expect("reads");
+    without.refuse_open(&[here]).expect("only this machine");
+    assert!(matches!(without.refuse_open(&[here, open]), Err(ConfigError::Contradiction(_))));
+    let with = config("keys = [\"a:operator:0123456789abcdef\"]").expect("reads");
+    with.refuse_open(&[here, open]).expect("with keys");
+}
+
+#[test]
+fn settings_of_librdkafka_may_hold_lists() {
+    let read = |text: &str| {
+        let text = format!("[kafka]\nbrokers = \"a:1\"\nset = {text}\nstatic-membership = true");
+        config(&text).map(|config| config.cluster.kafka.expect("brokers"))
+    };
+    let kafka = read("[\"debug=broker,topic\", \"consumer.fetch.wait.max.ms = 7\", \"sasl.password=a=b\"]");
+    let kafka = kafka.expect("reads");
+    let expected =
+        pairs(&[("debug", "broker,topic"), ("consumer.fetch.wait.max.ms", "7"), ("sasl.password", "a=b")]);
+    assert_eq!((kafka.overrides, kafka.static_members), (expected, true));
+    for wrong in ["\"secret\"", "\"=secret\""] {
+        let refused = read(wrong).err().expect("no setting").to_string();
+        assert!(refused.contains("entry 1") && !refused.contains("secret"), "{refused}");
+    }
+}
+
+#[test]
+fn the_embedded_mode_refuses_a_cluster() {
+    for (text, refused) in
+        [("", false), ("[kafka]\nbrokers = \"a:1\"", true), ("[store]\nnodes = \"a:1\"", true)]
+    {
+        let config = config(text).expect("reads");
+        assert_eq!(config.refuse_cluster().is_err(), refused, "{text}");
     }
 }
 
@@ -187,8 +214,8 @@ fn only_keys_open_an_address_that_others_reach() {
 fn a_cluster_is_read_as_it_is_written() {
     let text = "[kafka]\nbrokers = [\"a:1\", \"b:2\"]\nset = [\"sasl.username=u\"]\n[topics]\npartitions = 4\n\
                 [store]\nnodes = [\"c:3\", \"d:4\"]\nreplication = 1\n[s3]\nbucket = \"b\"\n";
-    let refused = config(text).expect_err("no keys for the bucket").to_string();
-    assert!(refused.contains("s3.access-key"), "{refused}");
+    let keyless = config(text).expect("only who needs the bucket needs its keys").cluster;
+    assert_eq!(keyless.objects.err(), Some("s3.access-key"));
     let cluster = config(&format!("{text}access-key = \"k\"\nsecret-key = \"s\"\n")).expect("reads").cluster;
     let kafka = cluster.kafka.expect("brokers");
     assert_eq!((kafka.brokers.as_str(), kafka.prefix.as_str(), kafka.partitions), ("a:1,b:2", "hansard.", 4));
@@ -205,7 +232,7 @@ fn a_cluster_is_read_as_it_is_written() {
     let registry = config("[registry]\nurl = \"http://registry/v7/\"").expect("reads").cluster.registry;
     assert_eq!(registry.expect("a registry").url, "http://registry/v7");
     assert!(nothing.registry.is_none());
-    assert!(nothing.kafka.is_none() && nothing.store.is_none() && nothing.objects.is_none());
+    assert!(nothing.kafka.is_err() && nothing.store.is_err() && nothing.objects.is_err());
 }
 
 #[test]

@@ -140,6 +140,11 @@ impl<T: Text> Text for Option<T> {
     }
 }
 
+/// Yes or no.
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    one_of(text, &[("true", true), ("false", false)])
+}
+
 /// One of a few words.
 pub(crate) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");

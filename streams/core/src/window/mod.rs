@@ -270,6 +270,12 @@ impl Window {
         self.erased
     }
 
+    /// The log time of the earliest fact.
+    #[must_use]
+    pub fn earliest(&self) -> Option<Timestamp> {
+        self.earliest
+    }
+
     /// The standing Open.
     #[must_use]
     pub fn open_fact(&self) -> Option<&Open> {

@@ -276,12 +276,17 @@ impl Aggregate {
         if told.is_at_rest() && look_at.is_none() {
             applied.settled.extend(std::mem::take(&mut kept.entries));
         }
+        // What was not told of before a take-over may have waited since its last revision, or since it began.
+        let since = if kept.told.is_some() { Some(now) } else { waiting_since(window) };
+        let waits = since.filter(|_| !told.is_at_rest());
         if kept.told.as_ref() != Some(&told) {
             let record = kept.extras.conversation(&place.1, window, &told, now);
             applied.emissions.push((place.0, Record::Conversation(record)));
             kept.told = Some(told);
         }
-        self.shards.entry(place.0).or_default().look_at(&place.1, look_at);
+        let shard = self.shards.entry(place.0).or_default();
+        shard.look_at(&place.1, look_at);
+        shard.waits(&place.1, waits);
     }
 
     fn quarantine(&mut self, place: &Place) {
@@ -306,10 +311,18 @@ impl Aggregate {
         Ok(emit::segments(window, chunks, &rows).map(|segment| (place.0, Record::Segment(segment))).collect())
     }
 
+    /// Keeps within the cache's bound, and tells how long the oldest window waits.
     fn evict(&mut self) {
         let share = self.config.cache_bytes_max / self.shards.len().max(1);
         self.shards.values_mut().for_each(|shard| shard.evict(share));
+        let oldest = self.shards.values().filter_map(Shard::waiting_since).min();
+        self.metrics.oldest_window(oldest, self.ports.clock.now());
     }
+}
+
+/// Since when a window waits of which nothing was told: its last revision, or its first fact.
+fn waiting_since(window: &Window) -> Option<Timestamp> {
+    window.last_finalize().map(|finalize| finalize.time).or(window.earliest())
 }
 
 /// Reads one conversation's rows and its erasure marker.
@@ -373,7 +386,8 @@ impl Fold for Aggregate {
     async fn apply(&mut self, facts: Vec<Known>) -> Result<Applied, Failed> {
         let taken = self.taken(facts);
         self.load(taken.places.iter().map(|(place, _)| place.clone())).await?;
-        // The windows are joined while the rows are written: after a failure they are joined again, which changes nothing.
+        // The windows are joined while the rows are written. After a failure they are joined again, which changes nothing;
+        // only a conflict may then be told of twice, under one event id.
         let store = Arc::clone(&self.ports.facts);
         let (written, ()) = future::join(store.write(&taken.rows), async { self.join(&taken) }).await;
         written?;

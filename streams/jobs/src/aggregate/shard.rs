@@ -21,6 +21,8 @@ pub(super) struct Kept {
     /// The last status that was emitted; nothing when that is not known.
     pub(super) told: Option<Told>,
     look_at: Option<Timestamp>,
+    /// Since when it waits for a revision or a delivery.
+    waits: Option<Timestamp>,
     /// When it was last used, by the shard's own count.
     used: u64,
     bytes: usize,
@@ -33,6 +35,7 @@ pub(super) struct Shard {
     pub(super) judged: Timestamp,
     kept: HashMap<Arc<str>, Kept>,
     looks: BTreeSet<(Timestamp, Arc<str>)>,
+    waiting: BTreeSet<(Timestamp, Arc<str>)>,
     /// Conversations by last use; stale entries are skipped.
     uses: VecDeque<(u64, Arc<str>)>,
     use_count: u64,
@@ -47,6 +50,7 @@ impl Default for Shard {
             judged: Timestamp::MIN,
             kept: HashMap::new(),
             looks: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             uses: VecDeque::new(),
             use_count: 0,
             measured: 0,
@@ -93,6 +97,27 @@ impl Shard {
         self.looks.first().map(|(at, _)| *at)
     }
 
+    /// A conversation waits for a revision or a delivery, at the latest since `since`, or waits no more.
+    pub(super) fn waits(&mut self, conversation: &Arc<str>, since: Option<Timestamp>) {
+        let kept = self.kept.entry(Arc::clone(conversation)).or_default();
+        match (kept.waits, since) {
+            (Some(before), None) => {
+                self.waiting.remove(&(before, Arc::clone(conversation)));
+                kept.waits = None;
+            }
+            (None, Some(since)) => {
+                self.waiting.insert((since, Arc::clone(conversation)));
+                kept.waits = Some(since);
+            }
+            _ => {}
+        }
+    }
+
+    /// Since when the one waits that waits longest.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(since, _)| *since)
+    }
+
     /// The conversations whose time has come by `judged`, at most `max`.
     pub(super) fn due(&self, judged: Timestamp, max: usize) -> Vec<Arc<str>> {
         let due = self.looks.iter().take_while(|(at, _)| *at <= judged).take(max);
@@ -102,6 +127,7 @@ impl Shard {
     /// Forgets a window that cannot be decided about; its next fact tries again.
     pub(super) fn quarantine(&mut self, conversation: &Arc<str>) {
         self.look_at(conversation, None);
+        self.waits(conversation, None);
         if let Some(kept) = self.kept.remove(conversation) {
             self.bytes -= kept.bytes;
         }

@@ -192,6 +192,13 @@ impl DeadLetters for SimStore {
         Ok(list.await?)
     }
 
+    async fn depth(&self, stage: Stage) -> Result<u64, PortError> {
+        let count = |state: &mut super::world::State| {
+            state.rows.letters().filter(|letter| letter.id.stage == stage).count() as u64
+        };
+        Ok(self.0.on("store.letters.depth", count).await?)
+    }
+
     async fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, PortError> {
         let get =
             |state: &mut super::world::State| state.rows.letters().find(|letter| letter.id == id).cloned();

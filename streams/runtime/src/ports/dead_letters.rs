@@ -78,6 +78,8 @@ pub trait DeadLetters: Send + Sync {
         after: Option<DeadLetterId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, PortError>;
+    /// How many letters of a stage rest. One that was judged and then written again late may be counted too.
+    async fn depth(&self, stage: Stage) -> Result<u64, PortError>;
     /// One letter, if it rests.
     async fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, PortError>;
     /// Deletes the letters of an erased conversation.
