@@ -103,7 +103,7 @@ impl Arguments {
             Command::Topics(command) => command.run().await,
             Command::Schemas(command) => command.run().await,
             Command::Store(command) => command.run().await,
-            Command::Check(command) => command.run().await,
+            Command::Check(command) => Box::pin(command.run()).await,
             Command::Config(command) => command.run(),
         }
         .map(|()| ExitCode::SUCCESS)

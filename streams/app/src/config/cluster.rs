@@ -113,7 +113,7 @@ fn overrides(text: &str) -> Result<BTreeMap<String, String>, String> {
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match (part.split_once('='), pairs.last_mut()) {
             (Some((name, value)), _) if !name.trim().is_empty() => {
-                pairs.push((name.trim(), value.trim().into()))
+                pairs.push((name.trim(), value.trim().into()));
             }
             (None, Some((_, value))) => value.extend([",", part]),
             _ => return Err(format!("entry {} is not name=value", pairs.len() + 1)),
