@@ -109,7 +109,8 @@ impl ScyllaStore {
         {
             return Err(error.clone());
         }
-        let connected = Connected::new(&self.config).await;
+        // Rarely done and large: kept out of the futures of all calls.
+        let connected = Box::pin(Connected::new(&self.config)).await;
         *failed() = connected.as_ref().err().map(|error| (Instant::now(), error.clone()));
         connected
     }
