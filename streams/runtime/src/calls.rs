@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hansard_core::id::Millis;
+use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::{Answer, Attempt, Class, Policy};
 
 use crate::outcome::{Ending, Outcome};
@@ -17,6 +17,8 @@ const CONVERSATIONS: usize = 3;
 pub(crate) struct RecentCalls {
     calls: VecDeque<(Arc<[u8]>, Option<&'static str>)>,
     pauses: u32,
+    /// When the last pause is over.
+    paused_until: Option<Timestamp>,
 }
 
 /// What is to be done after a call.
@@ -31,10 +33,16 @@ pub(crate) enum Verdict {
 impl RecentCalls {
     /// Remembers an outcome. A retry turns into a wait where most of the last 20 calls, from at least three
     /// conversations, ended in the same transient answer; the log is not to be shovelled into retry topics.
-    pub(crate) fn judge(&mut self, conversation: &Arc<[u8]>, outcome: Outcome, policy: &Policy) -> Verdict {
+    pub(crate) fn judge(
+        &mut self,
+        conversation: &Arc<[u8]>,
+        outcome: Outcome,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Verdict {
         let ending = match outcome {
             Outcome::Emit(ending) => ending,
-            Outcome::Wait { cause, retry_after } => return self.wait(cause, retry_after, policy),
+            Outcome::Wait { cause, retry_after } => return self.wait(cause, retry_after, policy, now),
         };
         self.calls.push_back((Arc::clone(conversation), ending.transient));
         if self.calls.len() > CALLS {
@@ -42,23 +50,38 @@ impl RecentCalls {
         }
         match ending.transient {
             Some(code) if self.is_outage(code) => {
-                self.wait(format!("most calls end in {code}"), None, policy)
+                self.wait(format!("most calls end in {code}"), None, policy, now)
             }
             Some(_) => Verdict::Commit(ending),
             None => {
-                self.pauses = 0;
+                (self.pauses, self.paused_until) = (0, None);
                 Verdict::Commit(ending)
             }
         }
     }
 
-    fn wait(&mut self, cause: String, retry_after: Option<Millis>, policy: &Policy) -> Verdict {
-        let attempt = Attempt { class: Class::Unavailable, attempt: 1, retry_after, pauses: self.pauses };
-        self.pauses = self.pauses.saturating_add(1);
-        match policy.answer(attempt) {
-            Answer::Pause { delay } => Verdict::Wait(delay, cause),
-            _ => Verdict::Wait(policy.pause_cap, cause),
+    /// Calls that were under way together fail together: all that end within a pause are one pause, so that many in
+    /// flight do not make a short outage a long one.
+    fn wait(
+        &mut self,
+        cause: String,
+        retry_after: Option<Millis>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Verdict {
+        let anew = self.paused_until.is_none_or(|until| until <= now);
+        if anew {
+            self.pauses = self.pauses.saturating_add(1);
         }
+        let attempt = Attempt { class: Class::Unavailable, attempt: 1, retry_after, pauses: self.pauses - 1 };
+        let delay = match policy.answer(attempt) {
+            Answer::Pause { delay } => delay,
+            _ => policy.pause_cap,
+        };
+        if anew {
+            self.paused_until = Some(now + delay);
+        }
+        Verdict::Wait(delay, cause)
     }
 
     fn is_outage(&self, code: &str) -> bool {
@@ -81,7 +104,7 @@ mod tests {
 
     fn judge(calls: &mut RecentCalls, conversation: usize, ending: Ending) -> Verdict {
         let name = Arc::from(format!("c{conversation}").into_bytes());
-        calls.judge(&name, Outcome::Emit(ending), &Policy::default())
+        calls.judge(&name, Outcome::Emit(ending), &Policy::default(), Timestamp(0))
     }
 
     fn wait(verdict: Verdict) -> Millis {
@@ -102,7 +125,7 @@ mod tests {
             );
         }
         assert_eq!(wait(judge(&mut calls, 1, retry("timeout"))), Millis(1000));
-        assert_eq!(wait(judge(&mut calls, 1, retry("timeout"))), Millis(2000));
+        assert_eq!(wait(judge(&mut calls, 1, retry("timeout"))), Millis(1000), "the same pause");
         assert_eq!(judge(&mut calls, 1, retry("reset")), Verdict::Commit(retry("reset")), "another answer");
     }
 
@@ -124,9 +147,31 @@ mod tests {
         let policy = Policy::default();
         let name: Arc<[u8]> = Arc::from(b"c".to_vec());
         let down = || Outcome::Wait { cause: "down".to_owned(), retry_after: None };
-        let waits: Vec<Millis> = (0..50).map(|_| wait(calls.judge(&name, down(), &policy))).collect();
+        let mut now = Timestamp(0);
+        let mut again = || {
+            let delay = wait(calls.judge(&name, down(), &policy, now));
+            now = now + delay;
+            delay
+        };
+        let waits: Vec<Millis> = (0..50).map(|_| again()).collect();
+        assert_eq!(waits[..3], [policy.pause_base, Millis(2000), Millis(4000)]);
         assert_eq!(waits.iter().max(), Some(&policy.pause_cap));
         judge(&mut calls, 0, Ending::default());
-        assert_eq!(wait(calls.judge(&name, down(), &policy)), policy.pause_base);
+        assert_eq!(wait(calls.judge(&name, down(), &policy, now)), policy.pause_base);
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_pause() {
+        let mut calls = RecentCalls::default();
+        let policy = Policy::default();
+        let name: Arc<[u8]> = Arc::from(b"c".to_vec());
+        let mut down = |now: i64| {
+            let outcome = Outcome::Wait { cause: "down".to_owned(), retry_after: None };
+            wait(calls.judge(&name, outcome, &policy, Timestamp(now)))
+        };
+        assert!((0..16).all(|at| down(at) == Millis(1000)), "sixteen in flight");
+        assert_eq!(down(999), Millis(1000));
+        assert!((1000..1016).all(|at| down(at) == Millis(2000)), "sixteen again");
+        assert_eq!(down(3000), Millis(4000));
     }
 }

@@ -275,7 +275,7 @@ impl Effects {
     fn ended(&self, running: &mut Running, ended: Ended, now: Timestamp) {
         let Ended { start, outcome } = ended;
         running.lanes.ended(&start.conversation);
-        match running.calls.judge(&start.conversation, outcome, &self.redeliver.policy) {
+        match running.calls.judge(&start.conversation, outcome, &self.redeliver.policy, now) {
             Verdict::Wait(delay, cause) => {
                 tracing::warn!(
                     stage = self.stage.stage().as_str(),
