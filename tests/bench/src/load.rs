@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use bytes::Bytes;
 use hansard_core::id::Partition;
-use hansard_runtime::ports::log::{Outgoing, TopicPartition};
+use hansard_runtime::ports::log::{Log, Outgoing, TopicPartition};
 use hansard_schemas::{
     Failure, Finish, Object, Record, Split, SplitSegment, Transcript, Upload, Word, encode, partition_for,
     split_digest, text_sha256, topic_of, upload_digest,
@@ -27,31 +27,54 @@ pub(crate) fn facts_of(chunks: usize) -> usize {
 /// Writes about `facts` facts into a fresh engine.
 pub(crate) async fn load(directory: &Path, facts: usize, chunks: usize) -> Result<()> {
     let (_engine, ports) = world::open(directory)?;
-    let conversations = facts / facts_of(chunks);
-    let mut serial = 0_usize;
-    let mut batch = Vec::with_capacity(APPEND);
-    for first in (0..conversations).step_by(INTERLEAVED) {
-        let names: Vec<String> =
-            (first..conversations.min(first + INTERLEAVED)).map(|n| format!("c-{n:06}")).collect();
-        for step in 0..=chunks {
-            for name in &names {
-                let records = if step < chunks { chunk(name, step) } else { vec![finish(name, chunks)] };
-                for record in records {
-                    serial += 1;
-                    let twice = serial.is_multiple_of(50);
-                    batch.extend(std::iter::repeat_n(outgoing(&record), 1 + usize::from(twice)));
-                }
-                if batch.len() >= APPEND {
-                    ports.log.append(std::mem::take(&mut batch)).await?;
-                }
-            }
-        }
-    }
-    ports.log.append(batch).await?;
-    Ok(())
+    append(ports.log.as_ref(), outgoing(facts / facts_of(chunks), chunks)).await
 }
 
-fn outgoing(record: &Record) -> Outgoing {
+/// Appends records to a log.
+pub(crate) async fn append(log: &dyn Log, mut records: impl Iterator<Item = Outgoing>) -> Result<()> {
+    loop {
+        let batch: Vec<Outgoing> = records.by_ref().take(APPEND).collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        log.append(batch).await?;
+    }
+}
+
+/// The id of a conversation.
+pub(crate) fn name(conversation: usize) -> String {
+    format!("c-{conversation:06}")
+}
+
+/// Segments of a conversation that fail.
+pub(crate) fn failed_of(conversation: usize, chunks: usize) -> usize {
+    (0..2 * chunks).filter(|segment| fails(conversation, chunks, *segment)).count()
+}
+
+/// Every hundredth segment of all.
+fn fails(conversation: usize, chunks: usize, segment: usize) -> bool {
+    (2 * chunks * conversation + segment) % 100 == 99
+}
+
+/// The facts of so many conversations, in the order in which they are written.
+pub(crate) fn outgoing(conversations: usize, chunks: usize) -> impl Iterator<Item = Outgoing> + Send {
+    let rounds = (0..conversations).step_by(INTERLEAVED).flat_map(move |first| {
+        (0..=chunks).flat_map(move |step| {
+            (first..conversations.min(first + INTERLEAVED)).flat_map(move |conversation| {
+                if step < chunks {
+                    chunk(conversation, chunks, step)
+                } else {
+                    vec![finish(conversation, chunks)]
+                }
+            })
+        })
+    });
+    (1_usize..).zip(rounds).flat_map(|(serial, record)| {
+        std::iter::repeat_n(outgoing_of(&record), 1 + usize::from(serial.is_multiple_of(50)))
+    })
+}
+
+fn outgoing_of(record: &Record) -> Outgoing {
     let key = record.conversation_id().as_bytes();
     let partition = Partition(partition_for(key, PARTITIONS));
     Outgoing {
@@ -62,9 +85,10 @@ fn outgoing(record: &Record) -> Outgoing {
     }
 }
 
-fn finish(conversation: &str, chunks: usize) -> Record {
+fn finish(conversation: usize, chunks: usize) -> Record {
+    let conversation = name(conversation);
     Record::Finish(Finish {
-        conversation_id: conversation.to_owned(),
+        conversation_id: conversation.clone(),
         event_id: format!("finish-{conversation}"),
         expected_chunks: i32::try_from(chunks).ok(),
         ..Default::default()
@@ -72,9 +96,10 @@ fn finish(conversation: &str, chunks: usize) -> Record {
 }
 
 /// The four facts of one chunk.
-fn chunk(conversation: &str, number: usize) -> Vec<Record> {
+fn chunk(which: usize, chunks: usize, number: usize) -> Vec<Record> {
+    let conversation = name(which);
     let upload = Upload {
-        conversation_id: conversation.to_owned(),
+        conversation_id: conversation.clone(),
         event_id: format!("upload-{conversation}-{number}"),
         chunk_id: format!("chunk-{number:05}"),
         object: Object {
@@ -91,7 +116,7 @@ fn chunk(conversation: &str, number: usize) -> Vec<Record> {
     };
     let digest = upload_digest(&upload);
     let mut split = Split {
-        conversation_id: conversation.to_owned(),
+        conversation_id: conversation.clone(),
         event_id: format!("split-{conversation}-{number}"),
         chunk_id: upload.chunk_id.clone(),
         upload_digest: digest.clone(),
@@ -112,13 +137,16 @@ fn chunk(conversation: &str, number: usize) -> Vec<Record> {
         ..Default::default()
     };
     split.digest = split_digest(&split);
-    let answers = [answer(&split, 0, number), answer(&split, 1, number)];
+    let answers = [0, 1].map(|segment| {
+        let place = 2 * number + usize::from(segment == 1);
+        answer(&split, segment, number, fails(which, chunks, place))
+    });
     [Record::Upload(upload), Record::Split(split)].into_iter().chain(answers).collect()
 }
 
-/// A transcript of 400 bytes and 20 words; every hundredth segment fails instead.
-fn answer(split: &Split, segment: i32, number: usize) -> Record {
-    if (2 * number + usize::try_from(segment).unwrap_or(0)) % 100 == 99 {
+/// A transcript of 400 bytes and 20 words, or a failure instead.
+fn answer(split: &Split, segment: i32, number: usize, fails: bool) -> Record {
+    if fails {
         return Record::Failure(Failure {
             conversation_id: split.conversation_id.clone(),
             event_id: format!("failure-{}-{number}-{segment}", split.conversation_id),

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod audio;
+mod kafka;
 mod load;
 mod usage;
 mod world;
@@ -48,6 +49,21 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// The aggregator on a real broker, by the services of the tests or at `HANSARD_TEST_KAFKA`.
+    Kafka {
+        /// What is measured.
+        #[arg(value_enum, default_values_t = [kafka::Measure::Rate])]
+        measures: Vec<kafka::Measure>,
+        /// Facts that are preloaded, about.
+        #[arg(long, default_value_t = 1_000_000)]
+        facts: usize,
+        /// Where the data goes; removed afterwards.
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
+    /// The aggregator of one measurement of `kafka` in a process of its own.
+    #[command(hide = true)]
+    KafkaRun(kafka::Place),
     /// One measurement of `audio` in a process of its own.
     #[command(hide = true, subcommand)]
     AudioRun(audio::Run),
@@ -71,6 +87,8 @@ fn main() -> Result<ExitCode> {
 async fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Aggregate { facts, directory } => aggregate::compare(facts, directory),
+        Bench::Kafka { measures, facts, directory } => kafka::compare(&measures, facts, directory).await,
+        Bench::KafkaRun(place) => kafka::run(place).await,
         Bench::Audio { hours, memory, json } => audio::compare(hours, memory, json),
         Bench::AudioRun(run) => audio::run(run).await,
         Bench::Load { directory, facts, chunks } => load::load(&directory, facts, chunks).await,

@@ -5,8 +5,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// A point in the life of the process.
+/// A point in the life of a process.
 pub(crate) struct Usage {
+    process: String,
     at: Instant,
     cpu_seconds: f64,
 }
@@ -21,22 +22,27 @@ pub(crate) struct Used {
 
 impl Usage {
     pub(crate) fn now() -> Result<Self> {
-        Ok(Self { at: Instant::now(), cpu_seconds: cpu_seconds()? })
+        Self::of("self")
+    }
+
+    /// Of another process, by its id.
+    pub(crate) fn of(process: &str) -> Result<Self> {
+        Ok(Self { process: process.to_owned(), at: Instant::now(), cpu_seconds: cpu_seconds(process)? })
     }
 
     pub(crate) fn since(&self) -> Result<Used> {
         Ok(Used {
             seconds: self.at.elapsed().as_secs_f64(),
-            cpu_seconds: cpu_seconds()? - self.cpu_seconds,
-            peak_mib: peak_mib()?,
+            cpu_seconds: cpu_seconds(&self.process)? - self.cpu_seconds,
+            peak_mib: peak_mib(&self.process)?,
         })
     }
 }
 
-/// User and system time, from `/proc/self/stat` (fields 14 and 15, in ticks of 10 ms: see proc(5)).
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit_once(')').context("no name in /proc/self/stat")?.1;
+/// User and system time, from `/proc/PID/stat` (fields 14 and 15, in ticks of 10 ms: see proc(5)).
+fn cpu_seconds(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let after_name = stat.rsplit_once(')').context("no name in /proc/PID/stat")?.1;
     let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
     let ticks = |place: usize| {
         fields.get(place).context("too few fields")?.parse::<f64>().map_err(anyhow::Error::from)
@@ -44,10 +50,10 @@ fn cpu_seconds() -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
-fn peak_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+fn peak_mib(process: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line =
-        status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+        status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc/PID/status")?;
     let kib = line.split_ascii_whitespace().nth(1).context("no number in VmHWM")?.parse::<f64>()?;
     Ok(kib / 1024.0)
 }

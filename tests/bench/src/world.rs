@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 use hansard_core::id::Timestamp;
 use hansard_embedded::{Config, Engine};
 use hansard_runtime::ports::clock::{Clock, Entropy};
+use hansard_runtime::ports::log::Log;
 use hansard_runtime::ports::objects::{ObjectHead, ObjectName, Objects};
 use hansard_runtime::ports::{PortError, Ports};
 use hansard_schemas::Framing;
@@ -23,8 +24,15 @@ pub(crate) const PARTITIONS: u32 = 4;
 
 pub(crate) fn open(directory: &Path) -> Result<(Engine, Ports)> {
     let engine = Engine::open(directory, Config { partitions: PARTITIONS, ..Config::default() })?;
-    let ports = Ports {
-        log: engine.log(),
+    let log = engine.log();
+    let ports = on(log, &engine);
+    Ok((engine, ports))
+}
+
+/// The engine's store beside some log.
+pub(crate) fn on(log: Arc<dyn Log>, engine: &Engine) -> Ports {
+    Ports {
+        log,
         facts: engine.facts(),
         windows: engine.windows(),
         journal: engine.journal(),
@@ -34,8 +42,7 @@ pub(crate) fn open(directory: &Path) -> Result<(Engine, Ports)> {
         entropy: Arc::new(NoEntropy),
         framing: Arc::new(Framing::SingleObject),
         schemas: None,
-    };
-    Ok((engine, ports))
+    }
 }
 
 struct SystemClock;
