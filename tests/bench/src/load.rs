@@ -15,9 +15,20 @@ use hansard_schemas::{
 use crate::world::{self, PARTITIONS};
 
 /// Conversations whose facts come mixed.
-const INTERLEAVED: usize = 500;
+pub(crate) const INTERLEAVED: usize = 500;
 /// Records of one append.
 const APPEND: usize = 5_000;
+
+/// What is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// How many conversations.
+    pub(crate) conversations: usize,
+    /// Chunks of each.
+    pub(crate) chunks: usize,
+    /// Conversations whose facts come mixed.
+    pub(crate) interleaved: usize,
+}
 
 /// Facts of a conversation of `chunks` chunks: as many Uploads and Splits, twice as many transcripts, and a Finish.
 pub(crate) fn facts_of(chunks: usize) -> usize {
@@ -27,7 +38,8 @@ pub(crate) fn facts_of(chunks: usize) -> usize {
 /// Writes about `facts` facts into a fresh engine.
 pub(crate) async fn load(directory: &Path, facts: usize, chunks: usize) -> Result<()> {
     let (_engine, ports) = world::open(directory)?;
-    append(ports.log.as_ref(), outgoing(facts / facts_of(chunks), chunks)).await
+    let shape = Shape { conversations: facts / facts_of(chunks), chunks, interleaved: INTERLEAVED };
+    append(ports.log.as_ref(), outgoing(shape)).await
 }
 
 /// Appends records to a log.
@@ -56,11 +68,12 @@ fn fails(conversation: usize, chunks: usize, segment: usize) -> bool {
     (2 * chunks * conversation + segment) % 100 == 99
 }
 
-/// The facts of so many conversations, in the order in which they are written.
-pub(crate) fn outgoing(conversations: usize, chunks: usize) -> impl Iterator<Item = Outgoing> + Send {
-    let rounds = (0..conversations).step_by(INTERLEAVED).flat_map(move |first| {
+/// All facts, in the order in which they are written.
+pub(crate) fn outgoing(shape: Shape) -> impl Iterator<Item = Outgoing> + Send {
+    let Shape { conversations, chunks, interleaved } = shape;
+    let rounds = (0..conversations).step_by(interleaved).flat_map(move |first| {
         (0..=chunks).flat_map(move |step| {
-            (first..conversations.min(first + INTERLEAVED)).flat_map(move |conversation| {
+            (first..conversations.min(first + interleaved)).flat_map(move |conversation| {
                 if step < chunks {
                     chunk(conversation, chunks, step)
                 } else {

@@ -1,7 +1,7 @@
 //! A consumer of `finalizes` as anyone could write it: reads what is committed, and holds it against what was written.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hansard_schemas::{Counts, Framing, Record};
@@ -10,7 +10,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::aggregator::Place;
-use crate::load::{failed_of, name};
+use crate::load::{Shape, failed_of, name};
 use crate::world::PARTITIONS;
 
 /// Finalizes as they came.
@@ -21,9 +21,10 @@ pub(crate) struct Finalizes {
 }
 
 /// One of them.
-pub(crate) struct Seen {
-    /// When it was read.
-    pub(crate) at: SystemTime,
+struct Seen {
+    /// When it was read, in ms since the Unix epoch, as is when the log took it in.
+    at: i64,
+    logged: i64,
     value: Vec<u8>,
 }
 
@@ -72,13 +73,15 @@ impl Finalizes {
             self.keys.insert(key.to_vec());
         }
         let value = record.payload().context("a Finalize without a value")?.to_vec();
-        self.seen.push(Seen { at: SystemTime::now(), value });
+        let logged = record.timestamp().to_millis().context("a Finalize without a time")?;
+        self.seen.push(Seen { at: millis(SystemTime::now())?, logged, value });
         Ok(true)
     }
 
     /// Reads what is left, once nobody writes any more; then there is exactly one of each conversation, which counts
     /// what was written.
-    pub(crate) fn verify(&mut self, conversations: usize, chunks: usize) -> Result<()> {
+    pub(crate) fn verify(&mut self, shape: Shape) -> Result<()> {
+        let Shape { conversations, chunks, .. } = shape;
         while self.read(Duration::from_secs(1))? {}
         let mut found = BTreeMap::new();
         for seen in &self.seen {
@@ -109,4 +112,44 @@ impl Finalizes {
         }
         Ok(())
     }
+
+    /// How many ms after its conversation's last fact each was read.
+    pub(crate) fn after(&self, facts: &HashMap<Vec<u8>, i64>) -> Result<Vec<i64>> {
+        let wait = |seen: &Seen| {
+            let record = Framing::SingleObject.decode(&seen.value)?;
+            let last = facts.get(record.conversation_id().as_bytes()).context("a Finalize without facts")?;
+            Ok(seen.at - last)
+        };
+        self.seen.iter().map(wait).collect()
+    }
+
+    /// How long after a time the first was read that the log took in later.
+    pub(crate) fn first_logged_after(&self, time: SystemTime) -> Result<Duration> {
+        let time = millis(time)?;
+        let first = self.seen.iter().find(|seen| seen.logged > time).context("none came later")?;
+        Ok(Duration::from_millis(u64::try_from(first.at - time)?))
+    }
+}
+
+fn millis(time: SystemTime) -> Result<i64> {
+    Ok(i64::try_from(time.duration_since(UNIX_EPOCH)?.as_millis())?)
+}
+
+/// When the log took in each conversation's last fact, repetitions aside.
+pub(crate) fn last_facts(place: &Place, records: usize) -> Result<HashMap<Vec<u8>, i64>> {
+    let consumer = consumer(place, &["uploads", "splits", "transcripts", "failures"])?;
+    let mut before: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    let mut last = HashMap::new();
+    for read in 0..records {
+        let record = consumer.poll(Duration::from_secs(10));
+        let record = record.with_context(|| format!("{read} of {records} facts are in the log"))??;
+        let key = record.key().context("a fact without a key")?.to_vec();
+        let value = record.payload().unwrap_or_default().to_vec();
+        let time = record.timestamp().to_millis().context("a fact without a time")?;
+        if before.insert(key.clone(), value.clone()).as_ref() != Some(&value) {
+            let last: &mut i64 = last.entry(key).or_default();
+            *last = time.max(*last);
+        }
+    }
+    Ok(last)
 }
