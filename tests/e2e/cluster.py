@@ -205,7 +205,11 @@ class OnServices(unittest.TestCase):
             get = lambda path, to=admin: answer_of(urllib.request.Request(to + path))
             self.assertEqual(get("/healthz"), b"ok\n")
             self.assertEqual(get("/readyz")["ready"], True, name)
-            self.assertIn(b"hansard_", get("/metrics"))
+            metrics = get("/metrics").decode()
+            for job in set(PROCESSES[name]) - {"gateway", "sweep"}:
+                self.assertRegex(metrics, rf'hansard_lag_records{{job="{job}",topic=".*"}} \d')
+                self.assertIn(f'hansard_dead_letters{{stage="{job}"}} 0\n', metrics)
+                self.assertIn(f'hansard_end_to_end_seconds_count{{job="{job}"}}', metrics)
             if name == "gateway":
                 self.assertEqual(get("/v1/dead-letters")["dead_letters"], [])
             else:

@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 import hansard
@@ -20,7 +21,7 @@ import history
 from checker import Checker
 from cluster import Cluster, service
 from crash import Producer
-from hansard import Speech, piece
+from hansard import Answer, Speech, answer_of, piece
 
 import service as services
 
@@ -106,6 +107,8 @@ class Faults(unittest.TestCase):
             type(self).finished += producer.finished
         type(self).next = 1 + max(int(name.removeprefix("c-")) for name in self.finished) + len(producers)
         recovered = self.all_delivered(waiting, over)
+        for name in PROCESSES:
+            self.await_standing(name, None)
         own = [name for producer in producers for name in producer.finished]
         self.all_delivered(own, over)
         left = history.at_rest(self.cluster.env, self.speech.calls())
@@ -158,6 +161,7 @@ class Faults(unittest.TestCase):
         def silent():
             with self.paused("cassandra"):
                 self.ingest_goes_on()
+                self.await_standing("aggregate", "database")
                 time.sleep(OUTAGE_S)
 
         self.survive(silent, sends_to_retry=False)
@@ -166,6 +170,7 @@ class Faults(unittest.TestCase):
         def killed():
             services.kill(self.home / "cassandra")
             self.ingest_goes_on()
+            self.await_standing("merge", "database")
             time.sleep(OUTAGE_S if hansard.FULL else 1)
             self.again.append(services.start_again(self.home / "cassandra"))
 
@@ -174,6 +179,7 @@ class Faults(unittest.TestCase):
     def test_6_silent_objects(self):
         def silent():
             with self.paused("s3"):
+                self.await_standing("gateway", "objects")
                 time.sleep(OUTAGE_S)
 
         self.survive(silent)
@@ -182,6 +188,7 @@ class Faults(unittest.TestCase):
         def down():
             ledger, port = Path(self.speech.ledger).parent, self.speech.url.rpartition(":")[2]
             self.speech.stop()
+            self.await_standing("transcribe", "transcribe")
             time.sleep(OUTAGE_S)
             type(self).speech = Speech(ledger, "--delay-ms", "50", "--port", port)
 
@@ -196,6 +203,19 @@ class Faults(unittest.TestCase):
                 self.assertEqual(self.cluster.end(name, signal.SIGTERM), 0, self.cluster.logs())
 
         self.survive(scale)
+
+    def await_standing(self, name, why):
+        """Waits until the process says that it is ready, or that it is not and that this is why."""
+        ready, end = None, time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                ready = answer_of(urllib.request.Request(self.cluster.admin[name] + "/readyz"))
+            except Answer as answer:
+                ready = answer.body
+            if ready["ready"] == (why is None) and (why is None or why in ready["why"]):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{name} says {ready}, not {why or 'that it is ready'}\n{self.cluster.logs()}")
 
     def paused(self, name):
         """Within it the service is there and silent."""

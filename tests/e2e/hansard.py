@@ -59,7 +59,7 @@ class Answer(Exception):
     def __init__(self, status, body):
         super().__init__(f"{status} {body}")
         self.status = status
-        self.code = body.get("code")
+        self.code, self.body = body.get("code"), body
 
 
 class Speech:

@@ -1,8 +1,10 @@
 //! Who may call what, over every route; and what is answered to what is no call.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
-use super::{Fixture, fixture};
+use super::{Down, Fixture, fixture};
 use crate::{ROUTES, Role};
 
 /// Who a call is open to.
@@ -138,4 +140,48 @@ async fn what_is_no_call_is_told_with_a_code() {
     gateway.post(open, json!([])).await.refused(400, "invalid_request");
     let text = gateway.http.post(format!("{}{open}", gateway.base)).body("{}");
     gateway.send(text).await.refused(415, "unsupported_media_type");
+}
+
+/// An orchestrator asks by whatever address a process has, and has no key.
+#[tokio::test]
+async fn probes_are_answered_under_any_name() {
+    let open = fixture().await;
+    let locked = Fixture::with(|config, _| config.keys.add("ops", &[Role::Operator], "key-operator")).await;
+    for gateway in [&open, &locked] {
+        let ask = async |base: &str, path: &str| {
+            let request = gateway.http.get(format!("{base}{path}")).header("host", "10.1.2.3:8081");
+            gateway.send(request).await.status
+        };
+        for base in [&gateway.base, &gateway.public, &gateway.probes] {
+            assert_eq!((ask(base, "/healthz").await, ask(base, "/readyz").await), (200, 200), "{base}");
+        }
+        assert_eq!(ask(&gateway.probes, "/metrics").await, 200);
+        assert_ne!(ask(&gateway.base, "/metrics").await, 200, "whoever calls there may be anybody");
+        for (base, path) in [(&gateway.public, "/metrics"), (&gateway.probes, "/v1/conversations")] {
+            assert!([403, 404].contains(&ask(base, path).await), "{path}");
+        }
+    }
+}
+
+/// Why a process is not ready names hosts and causes, which only operators are told.
+#[tokio::test]
+async fn readiness_says_why_to_operators() {
+    let gateway = Fixture::with(|config, ports| {
+        config.keys.add("ops", &[Role::Operator], "key-operator");
+        config.keys.add("desk", &[Role::Reader], "key-reader");
+        ports.facts = Arc::new(Down);
+    })
+    .await;
+    let why = |key: Option<&str>, base: &str| {
+        let request = gateway.http.get(format!("{base}/readyz"));
+        gateway.send(key.iter().fold(request, |request, key| request.bearer_auth(key)))
+    };
+    let cause = json!({ "database": "cql is unavailable: refused" });
+    let told = why(Some("key-operator"), &gateway.base).await.ok(200);
+    assert_eq!((&told["ready"], &told["why"]), (&json!(true), &cause), "uploads do without it");
+    for (key, base) in [(None, &gateway.base), (Some("key-reader"), &gateway.base), (None, &gateway.public)] {
+        assert_eq!(why(key, base).await.ok(200)["why"], json!(null), "{key:?}");
+    }
+    let told = why(None, &gateway.probes).await.ok(503);
+    assert_eq!((&told["ready"], &told["why"]), (&json!(false), &cause), "jobs do not");
 }

@@ -146,18 +146,38 @@ impl Speech for Deaf {
 /// A gateway on a free port, and what stands behind it.
 struct Fixture {
     base: String,
+    /// The same gateway on a listener of each other surface.
+    public: String,
+    probes: String,
     http: reqwest::Client,
     ports: Ports,
     clock: Arc<Moving>,
-    serving: tokio::task::JoinHandle<()>,
+    serving: Vec<tokio::task::JoinHandle<()>>,
     _engine: Engine,
     _server: ObjectServer,
     _directory: TempDir,
 }
 
+/// Serves a surface of the gateway; its address.
+async fn serve(
+    gateway: &Arc<Gateway>,
+    surface: Surface,
+    serving: &mut Vec<tokio::task::JoinHandle<()>>,
+) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let router = gateway.router(surface);
+    serving.push(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            panic!("the gateway stopped: {error}");
+        }
+    }));
+    address
+}
+
 impl Drop for Fixture {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.serving.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -235,17 +255,13 @@ impl Fixture {
         let presign = Arc::new(Links(objects));
         let gateway = Gateway::new(ports.clone(), presign, Arc::new(Job(job)), families, config);
         let gateway = gateway.expect("a fresh registry");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let base = format!("http://{}", listener.local_addr().expect("an address"));
-        let router = Arc::new(gateway).router(Surface::Everything);
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                panic!("the gateway stopped: {error}");
-            }
-        });
+        let (gateway, mut serving) = (Arc::new(gateway), Vec::new());
+        let base = serve(&gateway, Surface::Everything, &mut serving).await;
+        let public = serve(&gateway, Surface::Public, &mut serving).await;
+        let probes = serve(&gateway, Surface::Probes, &mut serving).await;
         let http =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        Self { base, http, ports, clock, serving, _engine: engine, _server: server, _directory: directory }
+        Self { base, public, probes, http, ports, clock, serving, _engine: engine, _server: server, _directory: directory }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Answered {

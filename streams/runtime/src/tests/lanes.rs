@@ -136,3 +136,27 @@ fn when_the_metadata_is_full_the_lane_waits_for_its_prefix() {
     assert!(lanes.complete(SEGMENTS, Offset(refused)), "there is room again");
     assert!(lanes.start(NOW, &bounds).is_some());
 }
+
+#[test]
+fn what_is_told_goes_by_the_first_that_is_not_done() {
+    let mut lanes = lanes(&[SEGMENTS, TIER]);
+    let bounds = Bounds { in_flight_max: 2, ..Bounds::default() };
+    let at = |offset: i64| LogRecord { time: Timestamp(offset * 10), ..record(offset, &offset.to_string()) };
+    let told = |lanes: &Lanes| (lanes.oldest(), lanes.oldest_unstarted());
+    let position = |lanes: &Lanes| lanes.positions().find(|(from, _)| *from == SEGMENTS).map(|(_, at)| at.0);
+    assert_eq!((told(&lanes), position(&lanes)), ((None, None), Some(0)));
+    fetch(&mut lanes, SEGMENTS, None, (1..4).map(at).collect());
+    fetch(&mut lanes, TIER, Some(NOW), vec![at(0)]);
+    assert_eq!(told(&lanes), (Some(Timestamp(10)), Some(Timestamp(10))), "a retry waits on purpose");
+    let first = lanes.start(Timestamp(0), &bounds).expect("one starts");
+    let second = lanes.start(Timestamp(0), &bounds).expect("another");
+    assert_eq!((told(&lanes).1, position(&lanes)), (Some(Timestamp(30)), Some(1)));
+    lanes.put_back(SEGMENTS, first.record, Timestamp(5));
+    assert_eq!(told(&lanes).1, Some(Timestamp(10)), "it is to be begun again");
+    assert!(lanes.complete(SEGMENTS, second.record.offset));
+    assert_eq!((told(&lanes).0, position(&lanes)), (Some(Timestamp(10)), Some(1)));
+    for offset in [1, 3] {
+        assert!(lanes.complete(SEGMENTS, Offset(offset)));
+    }
+    assert_eq!((told(&lanes).0, position(&lanes)), (None, Some(4)));
+}
