@@ -113,7 +113,8 @@ class Faults(unittest.TestCase):
         self.all_delivered(own, over)
         left = history.at_rest(self.cluster.env, self.speech.calls())
         checker = Checker(left, self.accepted, self.finished)
-        self.assertEqual(checker.check(), [], self.cluster.logs())
+        violations = checker.check()
+        self.assertFalse(violations, "\n".join([*violations, self.cluster.logs()]))
         figures = checker.figures()
         told = {"fault": self.id().rpartition(".")[2], "recovered_s": round(recovered, 1), "under_load": len(own)}
         print(json.dumps({**told, **figures}), flush=True)

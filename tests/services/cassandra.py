@@ -59,6 +59,8 @@ def _launch(home):
 
 
 def _settings(home, cql, storage):
+    # Written rows are on disk when they are acknowledged: by default the newest are lost with the process, which a
+    # majority of replicas makes good and a node alone does not.
     data = home / "data"
     return f"""cluster_name: hansard-tests
 num_tokens: 1
@@ -79,8 +81,8 @@ commitlog_directory: {data}/commitlog
 hints_directory: {data}/hints
 saved_caches_directory: {data}/saved_caches
 cdc_raw_directory: {data}/cdc_raw
-commitlog_sync: periodic
-commitlog_sync_period: 10000ms
+commitlog_sync: group
+commitlog_sync_group_window: 2ms
 commitlog_segment_size: 16MiB
 commitlog_total_space: 512MiB
 memtable_heap_space: 128MiB
