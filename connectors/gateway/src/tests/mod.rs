@@ -261,7 +261,18 @@ impl Fixture {
         let probes = serve(&gateway, Surface::Probes, &mut serving).await;
         let http =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        Self { base, public, probes, http, ports, clock, serving, _engine: engine, _server: server, _directory: directory }
+        Self {
+            base,
+            public,
+            probes,
+            http,
+            ports,
+            clock,
+            serving,
+            _engine: engine,
+            _server: server,
+            _directory: directory,
+        }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Answered {
