@@ -36,8 +36,8 @@ impl Place {
     /// The log's.
     pub(crate) fn config(&self) -> KafkaConfig {
         let mut config = KafkaConfig::new(&self.brokers, &self.prefix, PARTITIONS);
-        let overrides = [("producer.compression.codec", "lz4"), ("consumer.group.instance.id", "bench")];
-        config.overrides = overrides.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        config.static_members = true;
+        config.overrides.insert("producer.compression.codec".to_owned(), "lz4".to_owned());
         config
     }
 }
