@@ -124,6 +124,8 @@ impl KafkaConfig {
             ("session.timeout.ms", "10000".to_owned()),
             ("heartbeat.interval.ms", "2000".to_owned()),
             ("queued.max.messages.kbytes", "16384".to_owned()),
+            // A full queue stops fetching for this long; the default of a second leaves the loop idle.
+            ("fetch.queue.backoff.ms", "5".to_owned()),
             ("group.id", format!("{}{group}", self.prefix)),
         ];
         let mut config = self.build("consumer.", &defaults, MEMBER);
