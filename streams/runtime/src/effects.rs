@@ -305,6 +305,8 @@ impl Effects {
                 let partitions = assignment.partitions.iter().map(|p| (p.from, resume(p)));
                 running.lanes.assign(partitions);
                 running.assignment = Some(assignment);
+                // Whatever an earlier assignment, or an earlier run of the job, waited for.
+                self.metrics.answers_again();
             }
             Event::Revoking => running.drain_until = Some(now + self.config.drain),
             Event::Lost => {

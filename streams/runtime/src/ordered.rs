@@ -184,6 +184,9 @@ impl<F: Fold> Ordered<F> {
         let partitions = held.partitions.clone();
         match drive(held, &mut self.shutdown, self.fold.taken_over(&partitions)).await? {
             Driven::Done(Ok(())) => {
+                // Also what an earlier membership, or an earlier run of the job, waited for.
+                self.failures = 0;
+                self.metrics.answers_again();
                 held.taken_over = true;
                 held.resume();
             }
