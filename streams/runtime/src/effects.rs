@@ -87,6 +87,8 @@ struct Running {
     /// Outlives the assignment: what the log has refused it would refuse again.
     oversized: Oversized,
     calls: RecentCalls,
+    /// What the last record that was put back waits for, until no lane is blocked.
+    waits_for: Option<String>,
     /// Set while a revocation or a shutdown drains: nothing new starts, and the end of waiting.
     drain_until: Option<Timestamp>,
 }
@@ -121,6 +123,7 @@ impl Effects {
             times: Vec::new(),
             oversized: Oversized::default(),
             calls: RecentCalls::default(),
+            waits_for: None,
             drain_until: None,
         };
         let mut leaving = false;
@@ -215,8 +218,11 @@ impl Effects {
         self.metrics.in_flight(running.lanes.in_flight(), running.lanes.blocked());
         self.metrics.oldest(running.lanes.oldest(), now);
         self.metrics.oldest_unstarted(running.lanes.oldest_unstarted(), now);
+        if running.lanes.blocked() == 0 {
+            running.waits_for = None;
+        }
         if running.assignment.is_some() {
-            self.metrics.reached(running.lanes.positions());
+            self.metrics.reached(running.lanes.positions(), running.waits_for.as_deref());
         }
     }
 
@@ -286,11 +292,11 @@ impl Effects {
                     "a dependency is unavailable; the partition waits"
                 );
                 self.metrics.unavailable(&cause);
+                running.waits_for = Some(cause);
                 running.lanes.put_back(start.lane, start.record, now + delay);
             }
             Verdict::Commit(ending) => {
                 running.lanes.answered(start.lane);
-                self.metrics.answers_again();
                 let (offset, time) = (start.record.offset, start.record.time);
                 running.done.push(Done { lane: start.lane, offset, time, ending });
             }
@@ -305,8 +311,6 @@ impl Effects {
                 let partitions = assignment.partitions.iter().map(|p| (p.from, resume(p)));
                 running.lanes.assign(partitions);
                 running.assignment = Some(assignment);
-                // Whatever an earlier assignment, or an earlier run of the job, waited for.
-                self.metrics.answers_again();
             }
             Event::Revoking => running.drain_until = Some(now + self.config.drain),
             Event::Lost => {

@@ -253,10 +253,10 @@ impl Held {
         }
     }
 
-    /// Tells how far the loop has come.
-    pub(crate) fn tell(&self) {
+    /// Tells how far the loop has come, and what it waits for.
+    pub(crate) fn tell(&self, waits_for: Option<&str>) {
         if self.assignment.is_some() {
-            self.metrics.reached(self.applied.iter().map(|(from, offset)| (*from, *offset)));
+            self.metrics.reached(self.applied.iter().map(|(from, offset)| (*from, *offset)), waits_for);
         }
     }
 

@@ -184,23 +184,26 @@ impl Gauges {
 }
 
 impl Metrics {
-    /// The group gave these partitions, or the loop has come so far in them.
-    pub(crate) fn reached(&self, positions: impl Iterator<Item = (TopicPartition, Offset)>) {
+    /// The loop has come so far in the partitions that the group gave, and waits for this, if for anything. It is told
+    /// at every turn, so nothing that was waited for before has to be taken back.
+    pub(crate) fn reached(
+        &self,
+        positions: impl Iterator<Item = (TopicPartition, Offset)>,
+        waits_for: Option<&str>,
+    ) {
         self.standing.set(|standing| {
             let held = standing.positions.get_or_insert_default();
             held.clear();
             held.extend(positions);
+            if standing.waits_for.as_deref() != waits_for {
+                standing.waits_for = waits_for.map(str::to_owned);
+            }
         });
     }
 
     /// The group has taken the partitions back, or the job ended for a while.
     pub fn unassigned(&self, cause: Option<String>) {
         self.standing.set(|standing| *standing = Standing { positions: None, waits_for: cause });
-    }
-
-    /// A dependency that was waited for answers, or nothing waits any more.
-    pub(crate) fn answers_again(&self) {
-        self.standing.set(|standing| standing.waits_for = None);
     }
 
     pub(crate) fn fetched(&self, fetched: &Fetched) {
@@ -261,7 +264,6 @@ impl Metrics {
     pub(crate) fn unavailable(&self, cause: &str) {
         tracing::debug!(job = self.job, cause, "waits in place");
         self.families.unavailable.with_label_values(&[self.job]).inc();
-        self.standing.set(|standing| standing.waits_for = Some(cause.to_owned()));
     }
 
     /// One revision turned out to have two contents.

@@ -93,6 +93,8 @@ pub struct Ordered<F> {
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
     failures: u32,
+    /// What the last step failed for, until one goes through.
+    waits_for: Option<String>,
 }
 
 impl<F: Fold> Ordered<F> {
@@ -105,7 +107,7 @@ impl<F: Fold> Ordered<F> {
         metrics: Metrics,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { fold, ports, redeliver, config, metrics, shutdown, failures: 0 }
+        Self { fold, ports, redeliver, config, metrics, shutdown, failures: 0, waits_for: None }
     }
 
     /// Runs until shutdown, then lets a commit under way end, bounded, and leaves the group.
@@ -125,7 +127,7 @@ impl<F: Fold> Ordered<F> {
                 held.forget();
             }
             held.flow(self.config.waiting_max);
-            held.tell();
+            held.tell(self.waits_for.as_deref());
             let progressed = self.settle(&mut held).await?
                 || self.take_over(&mut held).await?
                 || self.apply(&mut held).await?
@@ -184,9 +186,7 @@ impl<F: Fold> Ordered<F> {
         let partitions = held.partitions.clone();
         match drive(held, &mut self.shutdown, self.fold.taken_over(&partitions)).await? {
             Driven::Done(Ok(())) => {
-                // Also what an earlier membership, or an earlier run of the job, waited for.
-                self.failures = 0;
-                self.metrics.answers_again();
+                self.succeeded();
                 held.taken_over = true;
                 held.resume();
             }
@@ -357,9 +357,8 @@ impl<F: Fold> Ordered<F> {
 
     /// A step went through: whatever was waited for answers.
     fn succeeded(&mut self) {
-        if std::mem::take(&mut self.failures) > 0 {
-            self.metrics.answers_again();
-        }
+        self.failures = 0;
+        self.waits_for = None;
     }
 
     /// Waits in place: the log is not to be shovelled anywhere while a dependency is down.
@@ -367,7 +366,10 @@ impl<F: Fold> Ordered<F> {
         let wait = Millis((100_i64 << self.failures.min(10)).min(self.config.backoff_max.0));
         self.failures = self.failures.saturating_add(1);
         tracing::warn!(%failed, wait_ms = wait.0, "the aggregator waits in place");
-        self.metrics.unavailable(&failed.to_string());
+        let cause = failed.to_string();
+        self.metrics.unavailable(&cause);
+        held.tell(Some(&cause));
+        self.waits_for = Some(cause);
         let until = self.ports.clock.now() + wait;
         drive(held, &mut self.shutdown, self.ports.clock.sleep_until(until)).await?;
         Ok(())

@@ -54,20 +54,28 @@ impl Shared {
 /// Tells of every job of this process, until `stopping` turns true, what its loop does not know: how many offsets lie
 /// between the first record that is not done and the end, of the partitions that it holds, and how many dead letters rest.
 pub async fn watch(families: &Families, ports: &Ports, mut stopping: watch::Receiver<bool>) {
-    loop {
-        match lag(families, ports.log.as_ref()).await {
-            Ok(lags) => families.lag(&lags),
-            Err(error) => tracing::debug!(%error, "the lag is not known"),
+    let telling = async {
+        loop {
+            tell(families, ports).await;
+            ports.clock.sleep_until(ports.clock.now() + TOLD_EVERY).await;
         }
-        for stage in families.standings().keys().filter_map(|job| job.parse::<Stage>().ok()) {
-            match ports.dead_letters.depth(stage).await {
-                Ok(depth) => families.dead_letters(stage, depth),
-                Err(error) => tracing::debug!(%error, "the dead letters are not counted"),
-            }
-        }
-        tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => return,
-            () = ports.clock.sleep_until(ports.clock.now() + TOLD_EVERY) => {}
+    };
+    // Asking takes long where brokers are down, and a stop does not wait for it.
+    tokio::select! {
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = telling => {}
+    }
+}
+
+async fn tell(families: &Families, ports: &Ports) {
+    match lag(families, ports.log.as_ref()).await {
+        Ok(lags) => families.lag(&lags),
+        Err(error) => tracing::debug!(%error, "the lag is not known"),
+    }
+    for stage in families.standings().keys().filter_map(|job| job.parse::<Stage>().ok()) {
+        match ports.dead_letters.depth(stage).await {
+            Ok(depth) => families.dead_letters(stage, depth),
+            Err(error) => tracing::debug!(%error, "the dead letters are not counted"),
         }
     }
 }
@@ -86,3 +94,7 @@ async fn lag(families: &Families, log: &dyn Log) -> Result<BTreeMap<(&'static st
     }
     Ok(lags)
 }
+
+#[cfg(test)]
+#[path = "tests/standing.rs"]
+mod tests;
