@@ -21,7 +21,7 @@ use crate::ScyllaConfig;
 use crate::value::{Unreadable, Value};
 
 /// The service's name in errors.
-const SERVICE: &str = "cql";
+pub(crate) const SERVICE: &str = "cql";
 /// A batch is ended when it holds so many rows, or so many bytes: Scylla warns at 128 kB.
 const BATCH_ROWS: usize = 40;
 const BATCH_BYTES: usize = 64 << 10;

@@ -15,11 +15,11 @@ mod tests;
 mod value;
 mod windows;
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hansard_runtime::ports::PortError;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 pub use migrate::migrate;
 
@@ -64,13 +64,13 @@ impl ScyllaConfig {
     }
 }
 
-/// The store: facts, texts and erasures, the journal, open windows, and dead letters. It connects by itself at its first
-/// use, and tries again where that fails, so that the database may come later than those who need it.
+/// The store: facts, texts and erasures, the journal, open windows, and dead letters. It connects by itself from its first
+/// use on, and tries again where that fails, so that the database may come later than those who need it.
 pub struct ScyllaStore {
     config: ScyllaConfig,
-    connected: OnceCell<Connected>,
-    /// The last failure to connect. Whoever waited meanwhile is told of it, and does not try one after the other.
-    failed: Mutex<Option<(Instant, PortError)>>,
+    connected: Arc<OnceLock<Connected>>,
+    /// The last failure to connect, while a task of its own tries.
+    connecting: OnceLock<watch::Receiver<Option<PortError>>>,
 }
 
 /// The connection, with every statement prepared.
@@ -86,7 +86,7 @@ impl ScyllaStore {
     /// A store that is not connected yet.
     #[must_use]
     pub fn new(config: ScyllaConfig) -> Self {
-        Self { config, connected: OnceCell::new(), failed: Mutex::new(None) }
+        Self { config, connected: Arc::default(), connecting: OnceLock::new() }
     }
 
     /// Connects now, where it is not connected yet.
@@ -99,20 +99,43 @@ impl ScyllaStore {
     }
 
     async fn connected(&self) -> Result<&Connected, PortError> {
-        self.connected.get_or_try_init(|| self.try_connect()).await
+        if let Some(connected) = self.connected.get() {
+            return Ok(connected);
+        }
+        let mut failed = self.connecting.get_or_init(|| self.connect_for_ever()).clone();
+        let failed = failed.wait_for(Option::is_some).await.map(|error| error.clone());
+        match (self.connected.get(), failed) {
+            (Some(connected), _) => Ok(connected),
+            (None, Ok(Some(error))) => Err(error),
+            // Only a runtime that shuts down ends the task before it has connected.
+            (None, _) => Err(PortError::Unavailable {
+                service: cql::SERVICE,
+                cause: "nobody connects any more".to_owned(),
+            }),
+        }
     }
 
-    async fn try_connect(&self) -> Result<Connected, PortError> {
-        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, error)) = &*failed()
-            && at.elapsed() < CONNECT_AGAIN
-        {
-            return Err(error.clone());
-        }
-        // Rarely done and large: kept out of the futures of all calls.
-        let connected = Box::pin(Connected::new(&self.config)).await;
-        *failed() = connected.as_ref().err().map(|error| (Instant::now(), error.clone()));
-        connected
+    /// Tries until it is connected, or the store is dropped. Callers give up sooner than a slow connection needs, so no
+    /// try belongs to any of them.
+    fn connect_for_ever(&self) -> watch::Receiver<Option<PortError>> {
+        let (failed, told) = watch::channel(None);
+        let (config, connected) = (self.config.clone(), Arc::clone(&self.connected));
+        tokio::spawn(async move {
+            let connect = async {
+                loop {
+                    match Connected::new(&config).await {
+                        Ok(connection) => break drop(connected.set(connection)),
+                        Err(error) => drop(failed.send_replace(Some(error))),
+                    }
+                    tokio::time::sleep(CONNECT_AGAIN).await;
+                }
+            };
+            tokio::select! {
+                () = connect => {}
+                () = failed.closed() => {}
+            }
+        });
+        told
     }
 }
 

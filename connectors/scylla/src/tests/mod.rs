@@ -1,5 +1,6 @@
 //! Tests against a real database, whose address is in `HANSARD_TEST_CQL`.
 
+mod connecting;
 mod contract;
 mod schema;
 
