@@ -39,6 +39,7 @@ use tokio::sync::Semaphore;
 pub use caller::{Keys, Role};
 pub use config::{Config, Limits};
 pub use presign::{Link, PartLink, Presign, Wanted};
+pub use probes::starting;
 pub use problem::{Code, Problem};
 pub use routes::{ROUTES, Route};
 pub use sweep::Sweeper;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
 use hansard_core::id::Partition;
 use hansard_runtime::ports::log::TopicPartition;
 use hansard_runtime::ports::objects::ObjectName;
@@ -15,6 +16,7 @@ use hansard_runtime::ports::{PortError, Ports};
 use hansard_schemas::Topic;
 use prometheus::TextEncoder;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::caller::{Caller, Role};
 use crate::problem::{Code, Problem};
@@ -28,9 +30,19 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// The probes of a process that cannot begin yet: it is alive, and not ready for want of what `awaited` names.
+pub fn starting(awaited: watch::Receiver<&'static str>) -> Router {
+    let readyz = async move || {
+        let why = BTreeMap::from([(*awaited.borrow(), "is waited for")]);
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "why": why })))
+    };
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
+}
+
 /// Whether this process does its work. A gateway serves calls; without the database uploads still are served, so that
 /// alone does not take it out. A process without one is ready when every job has been assigned its partitions, and neither
-/// a job nor a probe finds a dependency down. Why it is not is told to operators only: it names hosts.
+/// a job nor a probe finds a dependency down; the registry is needed for schemas of others alone, and a job that needs it
+/// says so. Why it is not is told to operators only: it names hosts.
 pub(crate) async fn readyz(
     State(gateway): State<Arc<Gateway>>,
     Extension(surface): Extension<Surface>,

@@ -21,11 +21,12 @@ use hansard_schemas::{Framing, Registry, Stage, Topics};
 use hansard_scylla::{ScyllaConfig, ScyllaStore};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::config::{self, Config, given};
 use crate::model;
 use crate::parts::{Basis, Parts};
-use crate::running::{Running, listen};
+use crate::running::{Running, answer_probes, listen};
 use crate::system::{SystemClock, SystemEntropy};
 
 /// The wait before a registry that does not answer is asked again.
@@ -76,7 +77,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the jobs, also while the store does not answer. A registry that does not answer is waited for.
+    /// Starts the jobs, also while the store does not answer. A registry that does not answer is waited for; meanwhile
+    /// probes say so.
     ///
     /// # Errors
     /// A port in use, a part of the configuration that is missing, a registry without the schemas, or a store
@@ -101,8 +103,12 @@ impl Cluster {
             speech => model::provider(speech.clone(), &config.cache).await?,
         };
         let objects = S3Objects::new(&service);
+        let (awaits, awaited) = watch::channel("registry");
+        let admin = answer_probes(admin, awaited)?;
         let framing = Box::pin(framing(registry, &topics)).await?;
+        awaits.send_replace("database");
         let store = Box::pin(self::store(store)).await?;
+        drop(awaits);
         let ports = ports(kafka, &store, &objects, framing)?;
         let mut running = Running::new(config.drain);
         let basis = Basis {

@@ -124,6 +124,23 @@ pub(crate) async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<
     })
 }
 
+/// Answers probes, not ready, for as long as there is a sender, which tells what the process waits for. Gives the listener
+/// back, to be served in full after that.
+///
+/// # Errors
+/// The listener cannot be shared.
+pub(crate) fn answer_probes(
+    listener: TcpListener,
+    awaited: watch::Receiver<&'static str>,
+) -> Result<TcpListener> {
+    let listener = listener.into_std()?;
+    let (meanwhile, mut gone) = (TcpListener::from_std(listener.try_clone()?)?, awaited.clone());
+    let served = axum::serve(meanwhile, hansard_gateway::starting(awaited))
+        .with_graceful_shutdown(async move { while gone.changed().await.is_ok() {} });
+    tokio::spawn(served.into_future());
+    Ok(TcpListener::from_std(listener)?)
+}
+
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     // A dropped sender means the same: nobody is left to serve.
     let _ = stopping.wait_for(|stop| *stop).await;
@@ -155,5 +172,34 @@ async fn keep_running<T: Future<Output = Result<(), LogError>>>(
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_LAST),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn probes_are_answered_before_anything_else_is() {
+        let listener = listen("127.0.0.1:0".parse().expect("an address"), "--flag").await.expect("free");
+        let at = listener.local_addr().expect("an address");
+        let get = async |path: &str| {
+            let answer = reqwest::get(format!("http://{at}{path}")).await.expect("an answer");
+            (answer.status().as_u16(), answer.text().await.expect("a body"))
+        };
+        let (awaits, awaited) = watch::channel("registry");
+        let listener = answer_probes(listener, awaited).expect("shared");
+        assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
+        for waits_for in ["registry", "database"] {
+            awaits.send_replace(waits_for);
+            let (status, body) = get("/readyz").await;
+            assert_eq!((status, body.contains(waits_for)), (503, true), "{body}");
+        }
+        assert_eq!(get("/metrics").await.0, 404);
+        drop(awaits);
+        let router = axum::Router::new().route("/readyz", axum::routing::get(async || "in full"));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        // The first of the two may take one more call on its way out.
+        while get("/readyz").await != (200, "in full".to_owned()) {}
     }
 }
