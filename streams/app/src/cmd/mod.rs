@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod dead_letters;
 mod demo;
+mod differences;
 mod erase;
 mod explain;
 mod rerun;

@@ -3,10 +3,9 @@
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hansard_registry::{Difference, SchemaRegistry};
-use serde_json::json;
 
-use crate::config::{Config, ServerFlags, given};
-use crate::output;
+use crate::cmd::differences::{Names, StepFlags};
+use crate::config::given;
 
 /// Registers the schemas of all records, or shows what differs from what the catalogue lists.
 #[derive(Debug, Args)]
@@ -19,18 +18,9 @@ pub(crate) struct SchemasCommand {
 enum Action {
     /// Registers what is missing, and demands of later versions that they go with all before. It can be run at any
     /// time, again; what is incompatible is refused.
-    Register(Flags),
+    Register(StepFlags),
     /// Shows what `register` would do, and ends with 1 unless that is nothing.
-    Check(Flags),
-}
-
-#[derive(Debug, Args)]
-struct Flags {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    flags: ServerFlags,
+    Check(StepFlags),
 }
 
 impl SchemasCommand {
@@ -39,21 +29,15 @@ impl SchemasCommand {
     /// # Errors
     /// The registry cannot be reached or refuses, a schema is incompatible, or something differs.
     pub(crate) async fn run(self) -> Result<()> {
-        let (Flags { json, flags }, register) = match self.action {
+        let (flags, register) = match self.action {
             Action::Register(flags) => (flags, true),
             Action::Check(flags) => (flags, false),
         };
-        let config = Config::read(flags.values(&[])?)?.cluster;
+        let config = flags.cluster()?;
         let registry = SchemaRegistry::new(given(config.registry.ok_or("registry.url"))?)?;
         let differences = registry.diff(&config.topics).await?;
-        if json {
-            let shown = |difference: &Difference| json!({ "subject": difference.subject(), "difference": difference.to_string() });
-            output::json(&json!({ "differences": differences.iter().map(shown).collect::<Vec<_>>() }))?;
-        } else {
-            for difference in &differences {
-                output::line(&difference.to_string())?;
-            }
-        }
+        let names = Names { all: "differences", about: "subject", one: "difference" };
+        flags.print(&names, &differences, Difference::subject)?;
         if register {
             registry.apply(&differences).await?;
         } else if !differences.is_empty() {

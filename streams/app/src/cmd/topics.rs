@@ -3,10 +3,9 @@
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hansard_kafka::{Change, TopicAdmin};
-use serde_json::json;
 
-use crate::config::{Config, ServerFlags, given};
-use crate::output;
+use crate::cmd::differences::{Names, StepFlags};
+use crate::config::given;
 
 /// Creates the topics of a deployment, or shows what differs from what the catalogue lists.
 #[derive(Debug, Args)]
@@ -18,18 +17,9 @@ pub(crate) struct TopicsCommand {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Creates what is missing and mends what differs. A partition count is never changed.
-    Apply(Flags),
+    Apply(StepFlags),
     /// Shows what `apply` would do, and ends with 1 unless that is nothing.
-    Diff(Flags),
-}
-
-#[derive(Debug, Args)]
-struct Flags {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    flags: ServerFlags,
+    Diff(StepFlags),
 }
 
 impl TopicsCommand {
@@ -38,21 +28,15 @@ impl TopicsCommand {
     /// # Errors
     /// The brokers cannot be reached or refuse, a topic has another partition count, or something differs.
     pub(crate) async fn run(self) -> Result<()> {
-        let (Flags { json, flags }, apply) = match self.action {
+        let (flags, apply) = match self.action {
             Action::Apply(flags) => (flags, true),
             Action::Diff(flags) => (flags, false),
         };
-        let config = Config::read(flags.values(&[])?)?.cluster;
+        let config = flags.cluster()?;
         let admin = TopicAdmin::new(&given(config.kafka)?, config.replication.into())?;
         let changes = admin.diff().await?;
-        if json {
-            let shown = |change: &Change| json!({ "topic": change.topic(), "change": change.to_string() });
-            output::json(&json!({ "changes": changes.iter().map(shown).collect::<Vec<_>>() }))?;
-        } else {
-            for change in &changes {
-                output::line(&change.to_string())?;
-            }
-        }
+        let names = Names { all: "changes", about: "topic", one: "change" };
+        flags.print(&names, &changes, Change::topic)?;
         if apply {
             admin.apply(&changes).await?;
         } else if !changes.is_empty() {
