@@ -74,11 +74,17 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The environment of a container: the file with settings, and the files with secrets. */}}
+{{/* The secrets of a pod, as JSON: callers' keys and what signs their tokens are the gateway's alone; takes the root and
+whether it is one. */}}
+{{- define "hansard.secrets" -}}
+{{ if .gateway }}{{ toJson .root.Values.secrets }}{{ else }}{{ omit .root.Values.secrets "keys" "run.signing-key" | toJson }}{{ end }}
+{{- end }}
+
+{{/* The environment of a container: the file with settings, and the files with secrets; takes what hansard.secrets takes. */}}
 {{- define "hansard.environment" -}}
 - {name: HANSARD_CONFIG, value: /etc/hansard/settings/hansard.toml}
 - {name: TMPDIR, value: /tmp}
-{{- range $setting, $_ := .Values.secrets }}
+{{- range $setting, $_ := include "hansard.secrets" . | fromJson }}
 - {name: HANSARD_{{ $setting | upper | replace "." "_" | replace "-" "_" }}_FILE, value: /etc/hansard/secrets/{{ $setting }}}
 {{- end }}
 {{- end }}
@@ -89,7 +95,7 @@ capabilities: {drop: [ALL]}
 - {name: temporary, mountPath: /tmp}
 {{- end }}
 
-{{/* The volumes of a pod; takes the root and the name of the ConfigMap. */}}
+{{/* The volumes of a pod; takes what hansard.secrets takes, and the name of the ConfigMap. */}}
 {{- define "hansard.volumes" -}}
 - name: settings
   configMap: {name: {{ .config }}}
@@ -98,7 +104,7 @@ capabilities: {drop: [ALL]}
     # The pod's group may read them.
     defaultMode: 0440
     sources:
-      {{- range $setting, $from := .root.Values.secrets }}
+      {{- range $setting, $from := include "hansard.secrets" . | fromJson }}
       - secret: {name: {{ $from.name | quote }}, items: [{key: {{ $from.key | quote }}, path: {{ $setting }}}]}
       {{- end }}
 - name: temporary
@@ -138,7 +144,7 @@ containers:
     imagePullPolicy: {{ .root.Values.image.pullPolicy }}
     args: {{ toJson .args }}
     env:
-      {{- include "hansard.environment" .root | nindent 6 }}
+      {{- include "hansard.environment" . | nindent 6 }}
     resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 256Mi}}
     securityContext:
       {{- include "hansard.containerSecurity" .root | nindent 6 }}
