@@ -19,7 +19,7 @@ impl Appender {
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self, ConfigError> {
         let settings = config.appender();
         let producer = settings
-            .create_with_context(Reporting)
+            .create_with_context(Reporting::default())
             .map_err(|error| ConfigError::Client { cause: error.to_string() })?;
         // librdkafka's default, which it checks each record against.
         let limit =

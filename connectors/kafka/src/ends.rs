@@ -8,9 +8,10 @@ use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{LogError, TopicPartition};
 use hansard_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::client::Reporting;
+use crate::client::{Reporting, explain};
 use crate::config::{ConfigError, KafkaConfig};
 use crate::convert::{Names, partition_error, unavailable};
 
@@ -28,7 +29,7 @@ impl Watermarks {
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self, ConfigError> {
         let client = config
             .watermarks()
-            .create_with_context(Reporting)
+            .create_with_context(Reporting::default())
             .map_err(|error| ConfigError::Client { cause: error.to_string() })?;
         let (prefix, partitions) = (config.prefix.clone(), config.partitions);
         Ok(Self { client, prefix, partitions, timeout: config.request_timeout })
@@ -57,8 +58,10 @@ impl Watermarks {
             return Ok(begin);
         }
         let names = self.names(of);
-        let client: BaseConsumer<Reporting> =
-            config.member(group, None).create_with_context(Reporting).map_err(|error| unavailable(&error))?;
+        let client: BaseConsumer<Reporting> = config
+            .member(group, None)
+            .create_with_context(Reporting::default())
+            .map_err(|error| unavailable(&error))?;
         let asked = names.list(of.iter().map(|at| (*at, KafkaOffset::Invalid)));
         let answer = client.committed_offsets(asked, self.timeout).map_err(|error| unavailable(&error))?;
         let found = offsets(&names, &answer)?;
@@ -102,7 +105,7 @@ impl Watermarks {
         // `offsets_for_times` takes the beginning and the end for times, and asks each broker once for all its own.
         let asked = names.list(of.iter().map(|at| (*at, which)));
         let answer =
-            self.client.offsets_for_times(asked, self.timeout).map_err(|error| unavailable(&error))?;
+            self.client.offsets_for_times(asked, self.timeout).map_err(|error| self.unavailable(&error))?;
         let found = offsets(names, &answer)?;
         let missing =
             |at: &TopicPartition| LogError::Unavailable { cause: format!("no offset known for {at}") };
@@ -112,19 +115,25 @@ impl Watermarks {
     /// Refuses a topic that is not there or has another partition count than the deployment's. Blocks.
     pub(crate) fn check_topic(&self, topic: Topic) -> Result<(), LogError> {
         let name = Names::new(&self.prefix, &[topic]).full(topic);
-        let metadata =
-            self.client.fetch_metadata(Some(&name), self.timeout).map_err(|error| unavailable(&error))?;
-        let partitions = metadata
-            .topics()
-            .iter()
-            .find(|found| found.name() == name)
-            .map_or(0, |found| found.partitions().len());
-        let problem = match partitions {
+        let metadata = self
+            .client
+            .fetch_metadata(Some(&name), self.timeout)
+            .map_err(|error| self.unavailable(&error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == name);
+        let refused = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        let problem = match found.map_or(0, |found| found.partitions().len()) {
+            _ if refused == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                "is forbidden to kafka.set's sasl.username; allow it there".to_owned()
+            }
             0 => "does not exist".to_owned(),
             found if found == self.partitions as usize => return Ok(()),
             found => format!("has {found} partitions where the deployment has {}", self.partitions),
         };
         Err(LogError::Topic { topic: topic.to_string(), problem })
+    }
+
+    fn unavailable(&self, error: &KafkaError) -> LogError {
+        LogError::Unavailable { cause: explain(&self.client, error) }
     }
 }
 

@@ -62,8 +62,11 @@ impl Readers {
             return Ok(idle.remove(index));
         }
         drop(idle);
-        let consumer =
-            self.config.reader().create_with_context(Reporting).map_err(|error| unavailable(&error))?;
+        let consumer = self
+            .config
+            .reader()
+            .create_with_context(Reporting::default())
+            .map_err(|error| unavailable(&error))?;
         Ok(Reader { consumer, at: None })
     }
 

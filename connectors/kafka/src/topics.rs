@@ -10,8 +10,10 @@ use rdkafka::admin::{
     ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::client::{Reporting, explain};
 use crate::config::{ConfigError, KafkaConfig};
 
 /// What has to be done so that the cluster is as the catalogue says.
@@ -51,8 +53,20 @@ pub enum TopicsError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The cluster does not answer, or refuses.
-    #[error("the brokers do not answer as asked: {0}")]
-    Kafka(#[from] KafkaError),
+    #[error("the brokers do not answer as asked: {cause}")]
+    Kafka {
+        /// What was seen.
+        cause: String,
+    },
+    /// The user may not work on a topic.
+    #[error(
+        "topic {topic} is forbidden to kafka.set's sasl.username; allow it to create, describe and alter the \
+         deployment's topics"
+    )]
+    Forbidden {
+        /// Its full name.
+        topic: String,
+    },
     /// The cluster refuses one topic.
     #[error("topic {topic} is refused: {code}")]
     Refused {
@@ -101,6 +115,8 @@ impl fmt::Display for Change {
 /// Compares and changes topics.
 pub struct TopicAdmin {
     client: AdminClient<DefaultClientContext>,
+    /// Asks what there is; an admin client does not tell why it cannot connect.
+    asking: BaseConsumer<Reporting>,
     config: KafkaConfig,
     replication: i32,
 }
@@ -112,16 +128,19 @@ impl TopicAdmin {
     /// A setting that librdkafka refuses.
     pub fn new(config: &KafkaConfig, replication: i32) -> Result<Self, ConfigError> {
         config.check()?;
-        let client = config
-            .watermarks()
-            .create()
-            .map_err(|error: KafkaError| ConfigError::Client { cause: error.to_string() })?;
-        Ok(Self { client, config: config.clone(), replication })
+        let refused = |error: KafkaError| ConfigError::Client { cause: error.to_string() };
+        let client = config.watermarks().create().map_err(refused)?;
+        let asking = config.watermarks().create_with_context(Reporting::default()).map_err(refused)?;
+        Ok(Self { client, asking, config: config.clone(), replication })
     }
 
     fn options(&self) -> AdminOptions {
         let within = Some(self.config.request_timeout);
         AdminOptions::new().request_timeout(within).operation_timeout(within)
+    }
+
+    fn failed(&self, error: &KafkaError) -> TopicsError {
+        TopicsError::Kafka { cause: explain(&self.asking, error) }
     }
 
     /// What has to be done, in the order of the catalogue; nothing where all is as it says.
@@ -176,16 +195,21 @@ impl TopicAdmin {
             }
         }
         if !create.is_empty() {
-            for created in self.client.create_topics(&create, &self.options()).await? {
+            let created = self.client.create_topics(&create, &self.options()).await;
+            for created in created.map_err(|error| self.failed(&error))? {
                 match created {
                     // Two may apply at the same time.
                     Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                    Err((topic, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                        return Err(TopicsError::Forbidden { topic });
+                    }
                     Err((topic, code)) => return Err(TopicsError::Refused { topic, code }),
                 }
             }
         }
         if !alter.is_empty() {
-            for altered in self.client.alter_configs(&alter, &self.options()).await? {
+            let altered = self.client.alter_configs(&alter, &self.options()).await;
+            for altered in altered.map_err(|error| self.failed(&error))? {
                 altered.map_err(|(of, code)| TopicsError::Refused { topic: format!("{of:?}"), code })?;
             }
         }
@@ -194,7 +218,8 @@ impl TopicAdmin {
 
     /// The partition count of each topic that the cluster has.
     fn partitions(&self) -> Result<HashMap<String, usize>, TopicsError> {
-        let metadata = self.client.inner().fetch_metadata(None, self.config.request_timeout)?;
+        let metadata = self.asking.fetch_metadata(None, self.config.request_timeout);
+        let metadata = metadata.map_err(|error| self.failed(&error))?;
         let topics = metadata.topics().iter();
         Ok(topics.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
     }
@@ -205,10 +230,11 @@ impl TopicAdmin {
             return Ok(HashMap::new());
         }
         let asked: Vec<_> = of.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let answers = self.client.describe_configs(&asked, &self.options()).await?;
+        let answers = self.client.describe_configs(&asked, &self.options()).await;
+        let answers = answers.map_err(|error| self.failed(&error))?;
         let mut found = HashMap::new();
         for answer in answers {
-            let resource = answer.map_err(KafkaError::AdminOp)?;
+            let resource = answer.map_err(|code| self.failed(&KafkaError::AdminOp(code)))?;
             let OwnedResourceSpecifier::Topic(name) = resource.specifier else { continue };
             let own = resource.entries.into_iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
             found.insert(name, own.filter_map(|entry| Some((entry.name, entry.value?))).collect());
