@@ -1,4 +1,5 @@
-"""Apache Kafka as one KRaft node: the broker that Hansard runs on, for tests of its transactions and rebalances."""
+"""Apache Kafka as one KRaft node: the broker that Hansard runs on, for tests of its transactions and rebalances. A second
+listener has TLS, by an authority made for the run, and SASL, with one user who may do everything and one who may nothing."""
 
 import subprocess
 
@@ -12,6 +13,11 @@ ARTIFACTS = [
 ]
 
 
+# Users of the secured listener with their passwords; a test takes them from here.
+USERS = {"hansard": "hansard-tests-password", "nobody": "nobody-tests-password"}
+MECHANISM = "SCRAM-SHA-512"
+
+
 def classpath():
     """Kafka's jars; its console tools are in them too."""
     return str(service.jars(f"kafka-{VERSION}", ARTIFACTS))
@@ -22,16 +28,46 @@ def start(home):
     return service.start(home, _launch)
 
 
+def _certificates(home):
+    """An authority, the broker's key and certificate in one file, and an authority that nobody here is known to."""
+    request = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout"]
+    for name in ("authority", "stranger"):
+        _openssl(home, *request, f"{name}.key", "-x509", "-days", "2", "-subj", f"/CN={name}", "-out", f"{name}.pem")
+    _openssl(home, *request, "broker.key", "-subj", "/CN=localhost", "-out", "broker.csr")
+    (home / "broker.ext").write_text("subjectAltName=DNS:localhost\n", encoding="utf-8")
+    sign = ["openssl", "x509", "-req", "-in", "broker.csr", "-days", "2", "-extfile", "broker.ext"]
+    _openssl(home, *sign, "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial", "-out", "broker.crt")
+    both = [(home / name).read_text(encoding="utf-8") for name in ("broker.key", "broker.crt")]
+    (home / "broker.pem").write_text("".join(both), encoding="utf-8")
+
+
+def _openssl(home, *command):
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise service.ServiceError(f"no certificate could be made:\n{done.stderr}")
+
+
 def _launch(home):
-    broker, controller = service.free_port(), service.free_port()
+    broker, controller, secured = service.free_port(), service.free_port(), service.free_port()
+    _certificates(home)
+    login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker},SECURED://127.0.0.1:{secured},CONTROLLER://127.0.0.1:{controller}",
+        # A certificate is for a name.
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker},SECURED://localhost:{secured}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT",
+        "listener.name.secured.ssl.keystore.type": "PEM",
+        "listener.name.secured.ssl.keystore.location": home / "broker.pem",
+        "listener.name.secured.sasl.enabled.mechanisms": MECHANISM,
+        "listener.name.secured.scram-sha-512.sasl.jaas.config": login,
+        "inter.broker.listener.name": "PLAINTEXT",
+        # Who comes without a name may do everything, as without an authorizer.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:hansard",
         "log.dirs": home / "data",
         # One node holds every internal topic, and few partitions of them keep start and rebalances short.
         "offsets.topic.replication.factor": 1,
@@ -54,8 +90,10 @@ def _launch(home):
     command = [*service.jvm(home, 17), "-Xmx384m"]
     command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath()]
     cluster = "aGFuc2FyZC10ZXN0cy0xMQ"
+    users = [f"{MECHANISM}=[name={name},password={password}]" for name, password in USERS.items()]
+    added = [word for user in users for word in ("--add-scram", user)]
     formatted = subprocess.run(
-        command + ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties],
+        command + ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties, *added],
         capture_output=True,
         text=True,
         check=False,
@@ -68,6 +106,10 @@ def _launch(home):
         port=broker,
         # ApiVersions, version 0, without a client id.
         greeting=bytes.fromhex("0000000a 0012 0000 00000001 ffff"),
-        environment={"HANSARD_TEST_KAFKA": f"127.0.0.1:{broker}"},
+        environment={
+            "HANSARD_TEST_KAFKA": f"127.0.0.1:{broker}",
+            "HANSARD_TEST_KAFKA_SECURED": f"localhost:{secured}",
+            "HANSARD_TEST_KAFKA_AUTHORITIES": str(home),
+        },
         seconds=120,
     )
