@@ -201,8 +201,9 @@ impl LocalMember {
         }
     }
 
-    /// Waits until something may have changed; gives the result of a read from disk that has ended.
-    async fn changed(&mut self) -> Option<Result<Read, StoreError>> {
+    /// Waits until something may have changed; where records are wanted, gives the result of a read from disk that has
+    /// ended.
+    async fn changed(&mut self, records: bool) -> Option<Result<Read, StoreError>> {
         let deadline = self.handle.shared.groups().deadline(&self.name);
         let due = async move {
             match deadline {
@@ -213,8 +214,8 @@ impl LocalMember {
         let ahead = &mut self.ahead;
         let read = async move {
             match ahead {
-                Some(ahead) => (&mut ahead.read).await,
-                None => std::future::pending().await,
+                Some(ahead) if records => (&mut ahead.read).await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -223,6 +224,38 @@ impl LocalMember {
             _ = self.changes.changed() => None,
             () = due => None,
         }
+    }
+
+    async fn event(&mut self, records: bool) -> Result<Event, LogError> {
+        loop {
+            if self.replaced || self.handle.shared.partitions.is_closed() {
+                return Err(LogError::Closed);
+            }
+            // Marked before looking, so that a change after the look is waited for and not missed.
+            self.changes.mark_unchanged();
+            if let Some(event) = self.told() {
+                return Ok(event);
+            }
+            if records && let Some(fetched) = self.records()? {
+                return Ok(Event::Fetched(fetched));
+            }
+            if let Some(read) = self.changed(records).await
+                && let Some(fetched) = self.take_ahead(read)?
+            {
+                return Ok(Event::Fetched(fetched));
+            }
+        }
+    }
+
+    /// Records that are here already, first those of a read from disk that has ended.
+    fn records(&mut self) -> Result<Option<Fetched>, LogError> {
+        if let Some(ahead) = &mut self.ahead
+            && let Some(read) = (&mut ahead.read).now_or_never()
+            && let Some(fetched) = self.take_ahead(joined(read))?
+        {
+            return Ok(Some(fetched));
+        }
+        self.fetch()
     }
 
     /// What is handed to the writer, unless a record or metadata is too large or a partition none of the deployment's.
@@ -242,30 +275,11 @@ impl LocalMember {
 #[async_trait]
 impl Member for LocalMember {
     async fn next(&mut self) -> Result<Event, LogError> {
-        loop {
-            if self.replaced || self.handle.shared.partitions.is_closed() {
-                return Err(LogError::Closed);
-            }
-            // Marked before looking, so that a change after the look is waited for and not missed.
-            self.changes.mark_unchanged();
-            if let Some(event) = self.told() {
-                return Ok(event);
-            }
-            if let Some(ahead) = &mut self.ahead
-                && let Some(read) = (&mut ahead.read).now_or_never()
-                && let Some(fetched) = self.take_ahead(joined(read))?
-            {
-                return Ok(Event::Fetched(fetched));
-            }
-            if let Some(fetched) = self.fetch()? {
-                return Ok(Event::Fetched(fetched));
-            }
-            if let Some(read) = self.changed().await
-                && let Some(fetched) = self.take_ahead(read)?
-            {
-                return Ok(Event::Fetched(fetched));
-            }
-        }
+        self.event(true).await
+    }
+
+    async fn next_change(&mut self) -> Result<Event, LogError> {
+        self.event(false).await
     }
 
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {

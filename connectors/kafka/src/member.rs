@@ -96,16 +96,27 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), LogError
     spawned.map(drop).map_err(|error| LogError::Unavailable { cause: format!("no thread: {error}") })
 }
 
-#[async_trait]
-impl Member for KafkaMember {
-    async fn next(&mut self) -> Result<Event, LogError> {
-        let event = self.seat.outbox.next().await;
+impl KafkaMember {
+    fn learn(&mut self, event: Result<Event, LogError>) -> Result<Event, LogError> {
         match &event {
             Ok(Event::Assigned(assignment)) => self.told = Some(assignment.epoch),
             Ok(Event::Lost) => self.told = None,
             _ => (),
         }
         event
+    }
+}
+
+#[async_trait]
+impl Member for KafkaMember {
+    async fn next(&mut self) -> Result<Event, LogError> {
+        let event = self.seat.outbox.next(true).await;
+        self.learn(event)
+    }
+
+    async fn next_change(&mut self) -> Result<Event, LogError> {
+        let event = self.seat.outbox.next(false).await;
+        self.learn(event)
     }
 
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {

@@ -54,19 +54,23 @@ impl Outbox {
         self.arrived.notify_one();
     }
 
-    /// The next event; cancel-safe, since it takes one only when it returns it.
-    pub(crate) async fn next(&self) -> Result<Event, LogError> {
+    /// The next event, with or without records; cancel-safe, since it takes one only when it returns it.
+    pub(crate) async fn next(&self, records: bool) -> Result<Event, LogError> {
         loop {
             // One loop takes, so a permit stored between the check and the wait is its own.
-            if let Some(event) = self.take() {
+            if let Some(event) = self.take(records) {
                 return event;
             }
             self.arrived.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Result<Event, LogError>> {
+    fn take(&self, records: bool) -> Option<Result<Event, LogError>> {
         let mut queue = self.lock();
+        // Changes are never behind records, since those are void with them.
+        if !records && matches!(queue.events.front(), Some((_, Ok(Event::Fetched(_))))) {
+            return queue.closed.then_some(Err(LogError::Closed));
+        }
         let Some((bytes, event)) = queue.events.pop_front() else {
             return queue.closed.then_some(Err(LogError::Closed));
         };

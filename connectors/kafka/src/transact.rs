@@ -34,8 +34,9 @@ pub(crate) enum Job {
     Transact(Transaction, oneshot::Sender<Transacted>),
 }
 
-/// One poll of the producer lasts as long as this, whatever it brings.
-const POLL: Duration = Duration::from_millis(1);
+/// How long to rest between two looks for delivery reports. A poll with a time limit of its own spins through the last
+/// millisecond of it, and lasts to its end whatever it brings.
+const REST: Duration = Duration::from_micros(250);
 /// The first wait after a failed try to settle; it doubles up to a hundred times this.
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -195,7 +196,7 @@ impl Attempt<'_> {
                     Ok(()) => break,
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                         next = back;
-                        self.producer.poll(POLL);
+                        self.serve();
                     }
                     Err((error, _)) => return Err(error),
                 }
@@ -208,9 +209,17 @@ impl Attempt<'_> {
             if self.left().is_zero() {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             }
-            self.producer.poll(POLL);
+            self.serve();
         }
         reports.failure().map_or(Ok(()), Err)
+    }
+
+    /// Takes the delivery reports that are there, and rests a moment.
+    fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+        if self.producer.context().awaited.load(Ordering::Relaxed) > 0 {
+            std::thread::sleep(REST);
+        }
     }
 
     fn left(&self) -> Duration {

@@ -25,7 +25,7 @@ pub(crate) struct Held {
     applied: Ends,
     inbox: VecDeque<Fetched>,
     waiting: usize,
-    fetching: bool,
+    waiting_max: usize,
     /// Where the own emissions ended when the assignment began.
     pub(crate) own_ends: Option<Ends>,
     pub(crate) taken_over: bool,
@@ -70,6 +70,7 @@ pub(crate) async fn drive<T>(
 ) -> Result<Driven<T>, LogError> {
     tokio::pin!(work);
     loop {
+        let room = held.has_room();
         tokio::select! {
             biased;
             result = committed(&mut held.committing) => if !held.end_commit(result) { return Ok(Driven::Dropped) },
@@ -78,7 +79,7 @@ pub(crate) async fn drive<T>(
                 return Ok(Driven::Dropped);
             }
             done = &mut work => return Ok(Driven::Done(done)),
-            event = held.member.next() => if !held.take(event?) { return Ok(Driven::Dropped) },
+            event = next(held.member.as_mut(), room) => if !held.take(event?) { return Ok(Driven::Dropped) },
         }
     }
 }
@@ -86,16 +87,22 @@ pub(crate) async fn drive<T>(
 /// Waits until no commit is under way; false when the assignment turned void.
 pub(crate) async fn wait_for_commit(held: &mut Held) -> Result<bool, LogError> {
     while held.committing.is_some() {
+        let room = held.has_room();
         let valid = tokio::select! {
             biased;
             result = committed(&mut held.committing) => held.end_commit(result),
-            event = held.member.next() => held.take(event?) || held.revoking,
+            event = next(held.member.as_mut(), room) => held.take(event?) || held.revoking,
         };
         if !valid {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The member's next event: records too, while there is room for them.
+async fn next(member: &mut dyn Member, room: bool) -> Result<Event, LogError> {
+    if room { member.next().await } else { member.next_change().await }
 }
 
 async fn committed(committing: &mut Option<Committing>) -> Transacted {
@@ -113,7 +120,13 @@ pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
 }
 
 impl Held {
-    pub(crate) fn new(member: Box<dyn Member>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    /// `waiting_max` records wait before no more are taken.
+    pub(crate) fn new(
+        member: Box<dyn Member>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        waiting_max: usize,
+    ) -> Self {
         Self {
             member,
             assignment: None,
@@ -121,7 +134,7 @@ impl Held {
             applied: BTreeMap::new(),
             inbox: VecDeque::new(),
             waiting: 0,
-            fetching: true,
+            waiting_max,
             own_ends: None,
             taken_over: false,
             ends: BTreeMap::new(),
@@ -195,7 +208,6 @@ impl Held {
         self.applied.clear();
         self.inbox.clear();
         self.waiting = 0;
-        self.fetching = true;
         self.own_ends = None;
         self.taken_over = false;
         self.ends.clear();
@@ -208,22 +220,16 @@ impl Held {
         self.applied.keys().copied()
     }
 
-    /// Stops fetching when too much waits, and goes on when half of it is gone. Not during a take-over.
-    pub(crate) fn flow(&mut self, waiting_max: usize) {
-        let stop = self.fetching && self.waiting >= waiting_max;
-        let resume = !self.fetching && self.waiting * 2 <= waiting_max;
-        if self.taken_over && (stop || resume) {
-            self.fetching = !stop;
-            let all: Vec<TopicPartition> = self.lanes().collect();
-            self.member.set_paused(&all, stop);
-        }
+    /// Whether more records may be taken from the member. A take-over needs whatever comes of the own emissions, and
+    /// has the rest paused. What is not taken stays where it was fetched; a pause would throw that away.
+    fn has_room(&self) -> bool {
+        !self.taken_over || self.waiting < self.waiting_max
     }
 
     /// Fetches from everywhere: the take-over is done.
     pub(crate) fn resume(&mut self) {
         let all: Vec<TopicPartition> = self.lanes().collect();
         self.member.set_paused(&all, false);
-        self.fetching = true;
     }
 
     /// The next runs, about `batch_max` records; during a take-over those of the own emissions alone, since the facts of
@@ -307,13 +313,14 @@ impl Held {
                 None => std::future::pending().await,
             }
         };
+        let room = self.has_room();
         tokio::select! {
             biased;
             result = committed(&mut self.committing) => {
                 self.end_commit(result);
             }
             () = asked_to_leave(shutdown), if !self.leaving => self.leaving = true,
-            event = self.member.next() => {
+            event = next(self.member.as_mut(), room) => {
                 self.take(event?);
             }
             () = time => {}

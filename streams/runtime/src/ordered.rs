@@ -115,7 +115,8 @@ impl<F: Fold> Ordered<F> {
     /// # Errors
     /// When the log fails for good; the caller decides whether to join again.
     pub async fn run(mut self, member: Box<dyn Member>) -> Result<(), LogError> {
-        let mut held = Held::new(member, Arc::clone(&self.ports.clock), self.metrics.clone());
+        let mut held =
+            Held::new(member, Arc::clone(&self.ports.clock), self.metrics.clone(), self.config.waiting_max);
         loop {
             if held.revoking || held.leaving {
                 self.drain(&mut held).await?;
@@ -126,7 +127,6 @@ impl<F: Fold> Ordered<F> {
                 held.member.release();
                 held.forget();
             }
-            held.flow(self.config.waiting_max);
             held.tell(self.waits_for.as_deref());
             let progressed = self.settle(&mut held).await?
                 || self.take_over(&mut held).await?

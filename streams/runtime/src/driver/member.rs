@@ -161,10 +161,15 @@ impl State {
     }
 
     /// The next event of a member.
-    fn next_event(&mut self, name: &str, member: u64, cx: &mut Context<'_>) -> Poll<Result<Event, LogError>> {
+    fn next_event(
+        &mut self,
+        (name, member): (&str, u64),
+        records: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, LogError>> {
         let taken = self.broker.groups.get_mut(name).and_then(|group| group.clients.remove(&member));
         let Some(mut client) = taken else { return Poll::Ready(Err(LogError::Closed)) };
-        let event = self.event_for(name, &mut client);
+        let event = self.event_for(name, &mut client, records);
         if event.is_none() {
             client.waker = Some(cx.waker().clone());
             for from in client.positions.keys().filter(|from| !client.paused.contains(*from)) {
@@ -180,7 +185,12 @@ impl State {
         event.map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn event_for(&mut self, name: &str, client: &mut Client) -> Option<Result<Event, LogError>> {
+    fn event_for(
+        &mut self,
+        name: &str,
+        client: &mut Client,
+        records: bool,
+    ) -> Option<Result<Event, LogError>> {
         if client.replaced {
             return Some(Err(LogError::Closed));
         }
@@ -207,7 +217,7 @@ impl State {
             // A zombie does not know that it was asked.
             Phase::Revoking | Phase::Waiting | Phase::Void => !reached && client.phase == Phase::Revoking,
         };
-        if fetches { self.fetch(client).map(|fetched| Ok(Event::Fetched(fetched))) } else { None }
+        if fetches && records { self.fetch(client).map(|fetched| Ok(Event::Fetched(fetched))) } else { None }
     }
 
     /// Records of some partition that has any, by the seed.
@@ -243,7 +253,11 @@ impl State {
 #[async_trait]
 impl Member for SimMember {
     async fn next(&mut self) -> Result<Event, LogError> {
-        poll_fn(|cx| self.process.world.state().next_event(&self.group, self.id, cx)).await
+        poll_fn(|cx| self.process.world.state().next_event((&self.group, self.id), true, cx)).await
+    }
+
+    async fn next_change(&mut self) -> Result<Event, LogError> {
+        poll_fn(|cx| self.process.world.state().next_event((&self.group, self.id), false, cx)).await
     }
 
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {

@@ -242,12 +242,15 @@ pub trait Log: Send + Sync {
 /// One instance's membership and its transactional producer.
 ///
 /// An implementation must give: at any time at most one member of a group can commit for a partition; a member that was
-/// replaced (a zombie) cannot; `next` is cancel-safe and keeps the membership alive while it or anything else is
+/// replaced (a zombie) cannot; `next` and `next_change` are cancel-safe and keep the membership alive while it or anything else is
 /// awaited; what is fetched but not taken is bounded.
 #[async_trait]
 pub trait Member: Send {
     /// Waits for the next event.
     async fn next(&mut self) -> Result<Event, LogError>;
+
+    /// Waits for the next event other than records, which stay where they are: for a loop that has enough of them.
+    async fn next_change(&mut self) -> Result<Event, LogError>;
 
     /// Stops or resumes fetching from the given partitions. A new assignment starts with all of them fetching. Records
     /// that were fetched before may still arrive.
