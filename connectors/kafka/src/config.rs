@@ -42,7 +42,7 @@ impl KafkaConfig {
             release_within: Duration::from_secs(10),
             transaction_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
-            fetched_bytes_max: 32 << 20,
+            fetched_bytes_max: 8 << 20,
             static_members: false,
             overrides: BTreeMap::new(),
         }
@@ -123,7 +123,9 @@ impl KafkaConfig {
         let defaults = [
             ("session.timeout.ms", "10000".to_owned()),
             ("heartbeat.interval.ms", "2000".to_owned()),
-            ("queued.max.messages.kbytes", "16384".to_owned()),
+            // The bound is looked at before each fetch, and one answer is as large as the second.
+            ("queued.max.messages.kbytes", "8192".to_owned()),
+            ("fetch.max.bytes", (8 << 20).to_string()),
             // A full queue stops fetching for this long; the default of a second leaves the loop idle.
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("group.id", format!("{}{group}", self.prefix)),

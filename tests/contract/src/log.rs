@@ -52,7 +52,7 @@ macro_rules! log_contract {
                transactions_become_visible_whole, offsets_come_back_with_metadata, positions_reach_the_end,
                stale_epochs_are_fenced, a_failed_transaction_is_followed_by_an_assignment,
                a_transaction_dropped_midway_is_whole_or_nothing, commits_pass_until_release,
-               who_does_not_release_loses, pausing_keeps_the_rest_going, next_is_cancel_safe,
+               who_does_not_release_loses, pausing_keeps_the_rest_going, changes_pass_by_records, next_is_cancel_safe,
                leaving_hands_over, a_crashed_member_is_replaced, a_new_group_begins_at_the_beginning, anyone_sees_what_a_group_committed;
             1: one_partition_for_two;
             4: members_share_partition_numbers, copying_is_exact_while_members_come_and_go;

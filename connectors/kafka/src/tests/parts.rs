@@ -60,11 +60,25 @@ fn a_new_assignment_voids_what_was_not_taken() {
     assert!(outbox.has_room());
     outbox.fetched(120, fetched(3));
     outbox.close();
-    let taken: Vec<_> = std::iter::repeat_with(|| outbox.next().now_or_never()).take(4).collect();
+    let taken: Vec<_> = std::iter::repeat_with(|| outbox.next(true).now_or_never()).take(4).collect();
     let expected =
         [Ok(Event::Lost), Ok(Event::Revoking), Ok(Event::Fetched(fetched(3))), Err(LogError::Closed)];
     assert_eq!(taken, expected.map(Some));
     assert!(outbox.has_room());
+}
+
+#[test]
+fn changes_are_given_without_records() {
+    let outbox = Outbox::new(100);
+    outbox.control(Ok(Event::Lost));
+    outbox.fetched(120, fetched(1));
+    assert_eq!(outbox.next(false).now_or_never(), Some(Ok(Event::Lost)));
+    assert_eq!(outbox.next(false).now_or_never(), None);
+    assert!(!outbox.has_room(), "the records stay and count");
+    assert_eq!(outbox.next(true).now_or_never(), Some(Ok(Event::Fetched(fetched(1)))));
+    outbox.fetched(1, fetched(2));
+    outbox.close();
+    assert_eq!(outbox.next(false).now_or_never(), Some(Err(LogError::Closed)));
 }
 
 #[test]
@@ -76,7 +90,7 @@ fn room_is_waited_for_until_half_is_free() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| outbox.wait_for_room(std::time::Duration::from_secs(30)));
         for _ in 0..3 {
-            outbox.next().now_or_never().expect("an event").expect("records");
+            outbox.next(true).now_or_never().expect("an event").expect("records");
         }
         assert!(waiting.join().expect("no panic"));
     });

@@ -137,6 +137,29 @@ pub async fn pausing_keeps_the_rest_going(h: &dyn Harness) {
     holder.read_to(&[(paused, Offset(100))]).await;
 }
 
+/// Who has enough records is told of changes alone, and the records are there afterwards.
+pub async fn changes_pass_by_records(h: &dyn Harness) {
+    let from = at(Uploads, 0);
+    h.log().append(numbered(from, 0..100)).await.expect("appended");
+    let mut seat = Seat::join(h, "a").await;
+    let mut second = Seat::join_only(h, "b").await;
+    let (_, told) = tokio::join!(second.holds(1), async {
+        let event = within(h, "a change", seat.member.next_change()).await.expect("an event");
+        assert_eq!(event, Event::Revoking);
+        seat.member.release();
+        loop {
+            let event = within(h, "a change", seat.member.next_change()).await.expect("an event");
+            if let Event::Assigned(assignment) = event {
+                return assignment;
+            }
+        }
+    });
+    seat.take(told);
+    let holder = if seat.numbers() == [0] { &mut seat } else { &mut second };
+    let records = holder.read_to(&[(from, Offset(100))]).await;
+    assert!(records[&from].iter().map(text).eq((0..100).map(|number| number.to_string())));
+}
+
 /// A `next` that is given up loses nothing.
 pub async fn next_is_cancel_safe(h: &dyn Harness) {
     let from = at(Uploads, 1);
