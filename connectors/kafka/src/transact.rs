@@ -37,6 +37,8 @@ pub(crate) enum Job {
 /// How long to rest between two looks for delivery reports. A poll with a time limit of its own spins through the last
 /// millisecond of it, and lasts to its end whatever it brings.
 const REST: Duration = Duration::from_micros(250);
+/// How long one look is: a poll takes one event at a time, and there are several.
+const LOOK: Duration = Duration::from_micros(50);
 /// The first wait after a failed try to settle; it doubles up to a hundred times this.
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -216,7 +218,7 @@ impl Attempt<'_> {
 
     /// Takes the delivery reports that are there, and rests a moment.
     fn serve(&self) {
-        self.producer.poll(Duration::ZERO);
+        self.producer.poll(LOOK);
         if self.producer.context().awaited.load(Ordering::Relaxed) > 0 {
             std::thread::sleep(REST);
         }
