@@ -29,6 +29,10 @@ const USAGE: u8 = 2;
 /// The exit code of a wrong configuration (`EX_CONFIG`).
 const BAD_CONFIGURATION: u8 = 78;
 
+/// Threads for short blocking work: files, the embedded store, Kafka's requests. Bursts of small reads would otherwise
+/// begin hundreds, each with memory of its own.
+const BLOCKING_THREADS_MAX: usize = 32;
+
 fn main() -> ExitCode {
     // The children limit their own memory, and the threads of a runtime would take most of it: they come first.
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
@@ -44,7 +48,8 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };

@@ -81,7 +81,9 @@ fn main() -> Result<ExitCode> {
         return Ok(hansard_audio::child_main().into());
     }
     let bench = Arguments::parse().bench;
-    tokio::runtime::Runtime::new()?.block_on(run(bench)).map(|()| ExitCode::SUCCESS)
+    // As the program's.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().max_blocking_threads(32).build()?.block_on(run(bench)).map(|()| ExitCode::SUCCESS)
 }
 
 async fn run(bench: Bench) -> Result<()> {
