@@ -1,6 +1,6 @@
 //! What the ordered loop holds beside its fold: the membership, what was fetched, and how far it is applied.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hansard_core::id::{Millis, Offset, Partition, Timestamp};
@@ -8,6 +8,7 @@ use hansard_schemas::Topic;
 use tokio::sync::watch;
 
 use crate::commit::{Commit, Oversized};
+use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::log::{Assignment, Event, Fetched, LogError, Member, TopicPartition, Transacted};
@@ -23,8 +24,7 @@ pub(crate) struct Held {
     pub(crate) partitions: Vec<Partition>,
     /// The next offset of each lane that is not applied yet.
     applied: Ends,
-    inbox: VecDeque<Fetched>,
-    waiting: usize,
+    inbox: Inbox,
     waiting_max: usize,
     /// Where the own emissions ended when the assignment began.
     pub(crate) own_ends: Option<Ends>,
@@ -120,11 +120,12 @@ pub(crate) async fn asked_to_leave(shutdown: &mut watch::Receiver<bool>) {
 }
 
 impl Held {
-    /// `waiting_max` records wait before no more are taken.
+    /// `own` is the topic of the fold's own emissions; `waiting_max` records wait before no more are taken.
     pub(crate) fn new(
         member: Box<dyn Member>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
+        own: Topic,
         waiting_max: usize,
     ) -> Self {
         Self {
@@ -132,8 +133,7 @@ impl Held {
             assignment: None,
             partitions: Vec::new(),
             applied: BTreeMap::new(),
-            inbox: VecDeque::new(),
-            waiting: 0,
+            inbox: Inbox::new(own),
             waiting_max,
             own_ends: None,
             taken_over: false,
@@ -155,8 +155,7 @@ impl Held {
             Event::Fetched(fetched) => {
                 if self.applied.contains_key(&fetched.from) {
                     self.metrics.fetched(&fetched);
-                    self.waiting += fetched.records.len();
-                    self.inbox.push_back(fetched);
+                    self.inbox.push(fetched);
                 }
                 return true;
             }
@@ -207,7 +206,6 @@ impl Held {
         self.partitions.clear();
         self.applied.clear();
         self.inbox.clear();
-        self.waiting = 0;
         self.own_ends = None;
         self.taken_over = false;
         self.ends.clear();
@@ -223,33 +221,33 @@ impl Held {
     /// Whether more records may be taken from the member. A take-over needs whatever comes of the own emissions, and
     /// has the rest paused. What is not taken stays where it was fetched; a pause would throw that away.
     fn has_room(&self) -> bool {
-        !self.taken_over || self.waiting < self.waiting_max
+        !self.taken_over || self.inbox.waiting() < self.waiting_max
+    }
+
+    /// Lets partitions rest that are far ahead of others. Not during a take-over, which has its own.
+    pub(crate) fn balance(&mut self, ahead_max: usize) {
+        if self.taken_over {
+            let (stop, resume) = self.inbox.balance(ahead_max);
+            if !stop.is_empty() {
+                self.member.set_paused(&stop, true);
+            }
+            if !resume.is_empty() {
+                self.member.set_paused(&resume, false);
+            }
+        }
     }
 
     /// Fetches from everywhere: the take-over is done.
     pub(crate) fn resume(&mut self) {
         let all: Vec<TopicPartition> = self.lanes().collect();
         self.member.set_paused(&all, false);
+        self.inbox.wake();
     }
 
     /// The next runs, about `batch_max` records; during a take-over those of the own emissions alone, since the facts of
     /// others may only be committed once their windows are in the index.
-    pub(crate) fn next_batch(&mut self, batch_max: usize, own: Topic) -> Vec<Fetched> {
-        let (mut batch, mut later, mut records) = (Vec::new(), VecDeque::new(), 0);
-        while records < batch_max
-            && let Some(run) = self.inbox.pop_front()
-        {
-            if self.taken_over || run.from.topic == own {
-                records += run.records.len();
-                batch.push(run);
-            } else {
-                later.push_back(run);
-            }
-        }
-        later.append(&mut self.inbox);
-        self.inbox = later;
-        self.waiting -= records;
-        batch
+    pub(crate) fn next_batch(&mut self, batch_max: usize) -> Vec<Fetched> {
+        self.inbox.take(batch_max, !self.taken_over)
     }
 
     /// What was handed over is applied.

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod effect;
 pub mod effects;
 mod held;
+mod inbox;
 mod intake;
 mod lanes;
 pub mod metrics;

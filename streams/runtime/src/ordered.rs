@@ -68,10 +68,13 @@ pub trait Fold: Send {
 /// How the ordered loop behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderedConfig {
-    /// Facts of one batch, about (default 4,000): what was fetched together is not split.
+    /// Facts of one batch, about (default 8,000): what was fetched together is not split.
     pub batch_max: usize,
-    /// Facts that wait before fetching stops (default 16,000).
+    /// Facts that wait before no more are taken (default 32,000).
     pub waiting_max: usize,
+    /// Facts of one partition of a topic that wait for another topic, further behind, before it is not fetched from any
+    /// more (default 2,000).
+    pub ahead_max: usize,
     /// How long a commit under way may go on after a revocation or a shutdown began (default 5 s).
     pub drain: Millis,
     /// The longest wait in place while a dependency is down (default 5 s); it doubles from 100 ms.
@@ -80,7 +83,13 @@ pub struct OrderedConfig {
 
 impl Default for OrderedConfig {
     fn default() -> Self {
-        Self { batch_max: 4000, waiting_max: 16_000, drain: Millis(5000), backoff_max: Millis(5000) }
+        Self {
+            batch_max: 8000,
+            waiting_max: 32_000,
+            ahead_max: 2_000,
+            drain: Millis(5000),
+            backoff_max: Millis(5000),
+        }
     }
 }
 
@@ -115,8 +124,13 @@ impl<F: Fold> Ordered<F> {
     /// # Errors
     /// When the log fails for good; the caller decides whether to join again.
     pub async fn run(mut self, member: Box<dyn Member>) -> Result<(), LogError> {
-        let mut held =
-            Held::new(member, Arc::clone(&self.ports.clock), self.metrics.clone(), self.config.waiting_max);
+        let mut held = Held::new(
+            member,
+            Arc::clone(&self.ports.clock),
+            self.metrics.clone(),
+            self.fold.own(),
+            self.config.waiting_max,
+        );
         loop {
             if held.revoking || held.leaving {
                 self.drain(&mut held).await?;
@@ -127,6 +141,7 @@ impl<F: Fold> Ordered<F> {
                 held.member.release();
                 held.forget();
             }
+            held.balance(self.config.ahead_max);
             held.tell(self.waits_for.as_deref());
             let progressed = self.settle(&mut held).await?
                 || self.take_over(&mut held).await?
@@ -201,7 +216,7 @@ impl<F: Fold> Ordered<F> {
         let Some(epoch) = held.assignment.as_ref().map(|assignment| assignment.epoch) else {
             return Ok(false);
         };
-        let fetched = held.next_batch(self.config.batch_max, self.fold.own());
+        let fetched = held.next_batch(self.config.batch_max);
         if fetched.is_empty() {
             return Ok(false);
         }
