@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hansard_core::redelivery::Class;
 use hansard_gateway::{Link, PartLink, Presign, Problem, Sweeper, Wanted};
 use hansard_jobs::ports::{SpeechReply, SpeechRequest};
 use hansard_jobs::sweep::{Sweep, SweepError};
@@ -76,6 +77,22 @@ impl Sweeper for SweepPort {
 /// A provider of speech recognition behind the port of the transcribe stage.
 pub(crate) struct SpeechPort<S>(pub(crate) S, pub(crate) Duration);
 
+impl<S: hansard_speech::Speech> SpeechPort<S> {
+    /// The failure of a call. What looks like the failure of one record is the provider's where it fails a probe too:
+    /// a provider that stops breaks off the calls that are under way, and these need no other attempt but a pause.
+    async fn failed(&self, error: hansard_speech::SpeechError) -> Failed {
+        let class = match error.class {
+            Class::Transient if self.0.probe().await.is_err() => Class::Unavailable,
+            class => class,
+        };
+        Failed {
+            retry_after: error.retry_after,
+            http_status: error.http_status,
+            ..Failed::new(class, error.code, error.message)
+        }
+    }
+}
+
 #[async_trait]
 impl<S: hansard_speech::Speech> hansard_jobs::ports::Speech for SpeechPort<S> {
     async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed> {
@@ -90,11 +107,10 @@ impl<S: hansard_speech::Speech> hansard_jobs::ports::Speech for SpeechPort<S> {
             diarize: options.diarize.unwrap_or(false),
             idempotency_key,
         };
-        let reply = self.0.transcribe(request).await.map_err(|error| Failed {
-            retry_after: error.retry_after,
-            http_status: error.http_status,
-            ..Failed::new(error.class, error.code, error.message)
-        })?;
+        let reply = match self.0.transcribe(request).await {
+            Ok(reply) => reply,
+            Err(error) => return Err(self.failed(error).await),
+        };
         let words = reply.words.into_iter().map(|word| hansard_schemas::Word {
             text: word.text,
             start_ms: word.start_ms,
@@ -117,5 +133,65 @@ impl<S: hansard_speech::Speech> hansard_jobs::ports::Speech for SpeechPort<S> {
 
     fn time_max(&self) -> Duration {
         self.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hansard_jobs::ports::Speech as _;
+    use hansard_speech::{Reply, Request, SpeechError};
+
+    use super::*;
+
+    /// A provider that refuses every call in one class, and answers probes or does not.
+    struct Refusing {
+        class: Class,
+        answers_probes: bool,
+    }
+
+    fn refusal(class: Class) -> SpeechError {
+        let retry_after = Some(Duration::from_secs(7));
+        SpeechError {
+            class,
+            code: "refused",
+            message: "refused".to_owned(),
+            http_status: Some(500),
+            retry_after,
+        }
+    }
+
+    #[async_trait]
+    impl hansard_speech::Speech for Refusing {
+        async fn transcribe(&self, _: Request) -> Result<Reply, SpeechError> {
+            Err(refusal(self.class))
+        }
+
+        async fn probe(&self) -> Result<(), SpeechError> {
+            if self.answers_probes { Ok(()) } else { Err(refusal(Class::Transient)) }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_the_providers_where_a_probe_fails_too() {
+        use Class::{Permanent, Transient, Unavailable};
+        let expected = [
+            (Transient, true, Transient),
+            (Transient, false, Unavailable),
+            (Permanent, false, Permanent),
+            (Unavailable, true, Unavailable),
+        ];
+        for (class, answers_probes, told) in expected {
+            let port = SpeechPort(Refusing { class, answers_probes }, Duration::from_secs(1));
+            let request = SpeechRequest {
+                audio: bytes::Bytes::new(),
+                start_ms: 0,
+                end_ms: 1_000,
+                options: hansard_schemas::Options::default(),
+                idempotency_key: String::new(),
+            };
+            let failed = port.transcribe(request).await.expect_err("it refuses");
+            assert_eq!(failed.class, told, "{class:?}, probes answered: {answers_probes}");
+            assert_eq!((failed.http_status, failed.retry_after), (Some(500), Some(Duration::from_secs(7))));
+        }
     }
 }
