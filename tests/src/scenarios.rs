@@ -6,6 +6,7 @@
 
 mod script;
 mod seen;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::path::Path;

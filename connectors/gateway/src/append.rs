@@ -7,11 +7,14 @@ use hansard_core::id::{Offset, Partition};
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::facts::Erasure;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
+use hansard_runtime::ports::traces::Description;
+use hansard_runtime::trace::Work;
 use hansard_schemas::limits::check_record_bytes;
 use hansard_schemas::{Record, Topic, partition_for, topic_of, validate};
 
 use crate::Gateway;
 use crate::problem::{Code, Problem};
+use crate::request::Call;
 
 impl Gateway {
     /// The partition of a conversation, the same in every topic.
@@ -29,8 +32,8 @@ impl Gateway {
         hex::encode(self.ports.entropy.id())
     }
 
-    /// Appends a record and waits until it is durable.
-    pub(crate) async fn append(&self, record: impl Into<Record>) -> Result<Offset, Problem> {
+    /// Appends a record, as part of the caller's trace or of the conversation's own, and waits until it is durable.
+    pub(crate) async fn append(&self, call: Call, record: impl Into<Record>) -> Result<Offset, Problem> {
         let mut record = record.into();
         record.stamp("gateway", self.ports.clock.now().0);
         if record.event_id().is_empty() {
@@ -40,13 +43,21 @@ impl Gateway {
         let value = self.ports.framing.encode(&record);
         check_record_bytes(value.len())?;
         let conversation = record.conversation_id();
+        let work = Work::begin(&self.ports, self.ports.place(call.trace, conversation), call.begun);
         let outgoing = Outgoing {
             to: self.place(topic_of(record.name()), conversation),
             key: Some(Bytes::copy_from_slice(conversation.as_bytes())),
             value: Some(value),
-            headers: Vec::new(),
+            headers: vec![work.place().header()],
         };
-        let offsets = self.ports.log.append(vec![outgoing]).await?;
+        let appended = self.ports.log.append(vec![outgoing]).await.map_err(Problem::from);
+        work.end(self.ports.clock.now(), || Description {
+            job: "gateway",
+            name: format!("gateway {}", record.name().as_str()),
+            attributes: vec![("hansard.conversation", conversation.to_owned())],
+            failed: appended.as_ref().err().map(|problem| problem.code.as_str()),
+        });
+        let offsets = appended?;
         offsets.first().copied().ok_or_else(|| Problem::new(Code::Internal, "the log gave no offset"))
     }
 

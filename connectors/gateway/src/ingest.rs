@@ -18,7 +18,7 @@ use crate::Gateway;
 use crate::caller::{Caller, Role};
 use crate::presign::{Link, PartLink, Wanted};
 use crate::problem::{Code, Problem};
-use crate::request::{Named, Sent, check_chunk, check_id};
+use crate::request::{Call, Named, Sent, check_chunk, check_id};
 use crate::token::{ChunkClaims, TokenError, UploadClaims, sign, verify};
 
 /// S3 takes at most 10,000 parts; a tenth of that keeps the answer small.
@@ -57,6 +57,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    call: Call,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<(StatusCode, Json<Opened>), Problem> {
@@ -99,7 +100,7 @@ pub(crate) async fn open(
     };
     gateway.refuse_erased(&id).await?;
     gateway.refuse_other_open(&record).await?;
-    gateway.append(record).await?;
+    gateway.append(call, record).await?;
     let limits = &gateway.config.limits;
     let expires_at = (gateway.ports.clock.now() + limits.token_lifetime).0;
     let claims = UploadClaims { conversation: id.clone(), options, expires_at };
@@ -251,6 +252,7 @@ pub(crate) struct Confirmed {
 pub(crate) async fn confirm(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    call: Call,
     Named { id, chunk }: Named,
     sent: Sent,
 ) -> Result<(StatusCode, Json<Confirmed>), Problem> {
@@ -287,7 +289,7 @@ pub(crate) async fn confirm(
     }
     let record = gateway.upload_record(&claims, Some(&head), &head.etag);
     let digest = upload_digest(&record);
-    let offset = gateway.append(record).await?;
+    let offset = gateway.append(call, record).await?;
     let confirmed = Confirmed { id, chunk_id: chunk, upload_digest: digest, offset: offset.0 };
     Ok((StatusCode::ACCEPTED, Json(confirmed)))
 }
@@ -328,6 +330,7 @@ pub(crate) struct Accepted {
 pub(crate) async fn finish(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    call: Call,
     Named { id, .. }: Named,
     sent: Sent,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
@@ -340,7 +343,7 @@ pub(crate) async fn finish(
         expected_by_track: finishing.expected_by_track,
         ..Default::default()
     };
-    let offset = gateway.append(record).await?;
+    let offset = gateway.append(call, record).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id, offset: offset.0 })))
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Gateway;
 use crate::caller::{Caller, Role};
 use crate::problem::Problem;
-use crate::request::{Named, Sent};
+use crate::request::{Call, Named, Sent};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -39,6 +39,7 @@ pub(crate) struct RerunAccepted {
 pub(crate) async fn rerun(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    call: Call,
     Named { id, .. }: Named,
     sent: Sent,
 ) -> Result<(StatusCode, Json<RerunAccepted>), Problem> {
@@ -53,7 +54,7 @@ pub(crate) async fn rerun(
         options: again.options,
         ..Default::default()
     };
-    let offset = gateway.append(record).await?;
+    let offset = gateway.append(call, record).await?;
     let accepted = RerunAccepted { id, stage: again.stage, generation: offset.generation().0 };
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
@@ -84,6 +85,7 @@ pub(crate) struct Receipt {
 pub(crate) async fn erase(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    call: Call,
     Named { id, .. }: Named,
     sent: Sent,
 ) -> Result<(StatusCode, Json<Receipt>), Problem> {
@@ -95,7 +97,7 @@ pub(crate) async fn erase(
         reason: Some(erasing.reason.unwrap_or_else(|| "request".to_owned())),
         ..Default::default()
     };
-    let offset = gateway.append(record).await?;
+    let offset = gateway.append(call, record).await?;
     let now = gateway.ports.clock.now().0;
     let gone_by = |topics: &dyn Fn(&Topic) -> bool| {
         let days = Topic::all().filter(topics).filter_map(|topic| match topic.keep() {

@@ -1,15 +1,19 @@
 //! Reading what callers send: JSON bodies, queries and paths, each refusal with its code.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use hansard_core::id::Timestamp;
+use hansard_runtime::trace::{self, TraceParent};
 use hansard_schemas::limits::{check_chunk_id, check_conversation_id};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::Gateway;
 use crate::problem::{Code, Problem};
 
 /// A body that is not read yet: first the question who may, then what they say.
@@ -62,6 +66,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
         query
             .map(|Query(query)| Self(query))
             .map_err(|rejection| Problem::new(Code::InvalidRequest, rejection.body_text()))
+    }
+}
+
+/// When a call came, and where in its caller's trace it stands, if that said so.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) begun: Timestamp,
+    pub(crate) trace: Option<TraceParent>,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Infallible> {
+        let given = parts.headers.get(trace::HEADER);
+        let trace = given.and_then(|given| TraceParent::parse(given.as_bytes()));
+        Ok(Self { begun: gateway.ports.clock.now(), trace })
     }
 }
 

@@ -9,6 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
+use hansard_runtime::trace;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::caller::guard;
@@ -118,6 +119,7 @@ fn cors(gateway: &Gateway) -> CorsLayer {
             header::CONTENT_TYPE,
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("last-event-id"),
+            HeaderName::from_static(trace::HEADER),
         ])
         .expose_headers([header::RETRY_AFTER])
 }

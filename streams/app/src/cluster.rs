@@ -168,6 +168,7 @@ fn ports(
         entropy: Arc::new(SystemEntropy),
         framing: Arc::new(framing),
         schemas,
+        traces: None,
     })
 }
 

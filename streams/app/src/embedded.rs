@@ -100,6 +100,7 @@ fn ports(engine: &Engine, objects: &S3Objects) -> Ports {
         entropy: Arc::new(SystemEntropy),
         framing: Arc::new(Framing::SingleObject),
         schemas: None,
+        traces: None,
     }
 }
 

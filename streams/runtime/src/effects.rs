@@ -17,13 +17,15 @@ use crate::calls::{RecentCalls, Verdict};
 use crate::commit::{Batch, Commit, Oversized, Source, commit};
 use crate::intake::{self, Intake};
 use crate::lanes::{Bounds, Lanes, Startable};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, in_words};
 use crate::offsets::Completed;
 use crate::outcome::{Ending, Outcome};
 use crate::ports::Ports;
 use crate::ports::log::{Assignment, Event, LogError, Member, TopicPartition, Transacted};
+use crate::ports::traces::Description;
 use crate::redeliver::Redeliver;
 use crate::stage::{Answer, Failed, Input, Stage};
+use crate::trace::Work;
 
 /// How a stage's loop behaves; every bound is configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -368,7 +370,7 @@ async fn answer(
         return Ok(Outcome::Emit(redeliver.too_large(from, record, oversized, clock.now())));
     }
     let refuse = |failed| Ok(Outcome::Emit(redeliver.refuse(from, record, &failed, clock.now())));
-    let input = match intake::read(ports, from, record).await? {
+    let mut input = match intake::read(ports, from, record).await? {
         Intake::Fact(input) => input,
         // The aggregator forwards it; its copy comes by the right partition.
         Intake::Misrouted { .. } if from.topic == Topic::Uploads => return Ok(Outcome::pass_over()),
@@ -382,10 +384,32 @@ async fn answer(
     if let Some(again) = redeliver.round_again(from, record, &input, begun) {
         return Ok(again);
     }
+    let work = Work::begin(ports, ports.place(input.trace, input.conversation()), begun);
+    input.trace = Some(work.place());
     let answer = AssertUnwindSafe(attempt(stage, ports, &input)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|panic| Err(defect(panic.as_ref())));
-    metrics.answered(&answer, begun, clock.now());
+    let ended = clock.now();
+    metrics.answered(&answer, begun, ended);
+    work.end(ended, || describe(stage.stage(), &input, &answer));
     Ok(redeliver.outcome(from, record, &input, answer, clock.now()))
+}
+
+/// What is told of an attempt.
+fn describe(stage: hansard_schemas::Stage, input: &Input, answer: &Result<Answer, Failed>) -> Description {
+    let attempt = input.history.as_ref().map_or(0, |history| history.attempt).saturating_add(1);
+    Description {
+        job: stage.as_str(),
+        name: format!("{stage} {}", input.record.name().as_str()),
+        attributes: vec![
+            ("hansard.conversation", input.conversation().to_owned()),
+            ("hansard.topic", input.from.topic.to_string()),
+            ("hansard.partition", input.from.partition.0.to_string()),
+            ("hansard.offset", input.offset.0.to_string()),
+            ("hansard.attempt", attempt.to_string()),
+            ("hansard.answer", in_words(answer).0.to_owned()),
+        ],
+        failed: answer.as_ref().err().map(|failed| failed.code),
+    }
 }
 
 /// One attempt, between two looks at the erasure marker.

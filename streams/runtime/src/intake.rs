@@ -7,6 +7,7 @@ use hansard_schemas::{Topic, partition_for, validate};
 use crate::ports::Ports;
 use crate::ports::log::{LogRecord, Outgoing, TopicPartition};
 use crate::stage::{Failed, Input};
+use crate::trace::TraceParent;
 
 /// What a record of the log is.
 pub(crate) enum Intake {
@@ -63,6 +64,7 @@ pub(crate) async fn read(ports: &Ports, from: TopicPartition, record: &LogRecord
         origin: origin.map_or(record.offset, |origin| origin.offset),
         time: origin.map_or(record.time, |origin| origin.timestamp),
         record: decoded,
+        trace: TraceParent::read(&record.headers),
         history,
     })))
 }

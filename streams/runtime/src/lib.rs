@@ -24,6 +24,7 @@ pub mod ports;
 pub mod redeliver;
 pub mod stage;
 pub mod standing;
+pub mod trace;
 
 pub use commit::TransactionBounds;
 pub use lanes::Bounds;

@@ -230,11 +230,7 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, answer: &Result<Answer, Failed>, begun: Timestamp, ended: Timestamp) {
-        let (what, code) = match answer {
-            Ok(Answer::Done(_)) => ("done", ""),
-            Ok(Answer::Parked) => ("parked", ""),
-            Err(failed) => (failed.class.as_str(), failed.code),
-        };
+        let (what, code) = in_words(answer);
         self.families.answers.with_label_values(&[self.job, what, code]).inc();
         self.families.seconds.with_label_values(&[self.job]).observe(seconds(ended - begun));
     }
@@ -284,6 +280,15 @@ impl Metrics {
             TransactError::TooLarge { .. } => "too_large",
         };
         self.families.transactions.with_label_values(&[self.job, result]).inc();
+    }
+}
+
+/// An answer: done, parked, or a failure's class; and the failure's code.
+pub(crate) fn in_words(answer: &Result<Answer, Failed>) -> (&'static str, &'static str) {
+    match answer {
+        Ok(Answer::Done(_)) => ("done", ""),
+        Ok(Answer::Parked) => ("parked", ""),
+        Err(failed) => (failed.class.as_str(), failed.code),
     }
 }
 

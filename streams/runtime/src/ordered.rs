@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hansard_core::id::{Millis, Partition, Timestamp};
-use hansard_schemas::{Record, Topic};
+use hansard_schemas::{Record, Stage, Topic};
 use tokio::sync::watch;
 
 use crate::commit::{Batch, Oversized, Source, TransactionBounds, commit};
@@ -18,9 +18,11 @@ use crate::metrics::Metrics;
 use crate::outcome::Ending;
 use crate::ports::Ports;
 use crate::ports::log::{Fetched, LogError, Member, TopicPartition};
+use crate::ports::traces::Description;
 use crate::ports::windows::OpenWindow;
 use crate::redeliver::Redeliver;
 use crate::stage::{Failed, Input};
+use crate::trace::{TraceParent, Work};
 
 /// What facts, or a look by the clock, lead to.
 #[derive(Debug, Default)]
@@ -56,6 +58,9 @@ pub trait Fold: Send {
     /// Takes facts in: rows are written, windows joined, decisions taken. Called again with the same facts after an
     /// error, which is always a dependency's.
     async fn apply(&mut self, facts: Vec<Self::Fact>) -> Result<Applied, Failed>;
+
+    /// Where the newest fact of a conversation stands in a trace, as far as that is known: what is emitted follows from it.
+    fn trace(&self, partition: Partition, conversation: &str) -> Option<TraceParent>;
 
     /// When the clock is next to look at a window of the partition.
     fn look_at(&self, partition: Partition) -> Option<Timestamp>;
@@ -102,6 +107,8 @@ pub struct Ordered<F> {
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
     failures: u32,
+    /// When the step under way began.
+    begun: Timestamp,
     /// What the last step failed for, until one goes through.
     waits_for: Option<String>,
 }
@@ -116,7 +123,17 @@ impl<F: Fold> Ordered<F> {
         metrics: Metrics,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { fold, ports, redeliver, config, metrics, shutdown, failures: 0, waits_for: None }
+        Self {
+            fold,
+            ports,
+            redeliver,
+            config,
+            metrics,
+            shutdown,
+            failures: 0,
+            begun: Timestamp::MIN,
+            waits_for: None,
+        }
     }
 
     /// Runs until shutdown, then lets a commit under way end, bounded, and leaves the group.
@@ -143,6 +160,7 @@ impl<F: Fold> Ordered<F> {
             }
             held.balance(self.config.ahead_max);
             held.tell(self.waits_for.as_deref());
+            self.begun = self.ports.clock.now();
             let progressed = self.settle(&mut held).await?
                 || self.take_over(&mut held).await?
                 || self.apply(&mut held).await?
@@ -354,12 +372,15 @@ impl<F: Fold> Ordered<F> {
         let now = self.ports.clock.now();
         for (partition, mut record) in applied.emissions {
             record.stamp(&self.redeliver.source, now.0);
-            let out = self.redeliver.outgoing(partition, &record);
+            let conversation = record.conversation_id();
+            let parent = self.ports.place(self.fold.trace(partition, conversation), conversation);
+            let work = Work::begin(&self.ports, parent, self.begun);
+            let out = self.redeliver.outgoing(partition, &record, Some(work.place()));
             if held.oversized.times(&Source::Window(out.to.topic, out.key.clone())) > 0 {
-                let conversation = record.conversation_id();
                 tracing::error!(conversation, topic = %out.to, "larger than the log takes; it is left out");
                 continue;
             }
+            work.end(now, || describe(self.redeliver.stage, &record));
             batch.emit(out);
         }
         if wait_for_commit(held).await? && held.assignment.as_ref().map(|now| now.epoch) == epoch {
@@ -406,6 +427,16 @@ impl<F: Fold> Ordered<F> {
             result = wait_for_commit(held) => result.map(|_| ()),
             () = bound => Ok(()),
         }
+    }
+}
+
+/// What is told of an emission.
+fn describe(stage: Stage, record: &Record) -> Description {
+    Description {
+        job: stage.as_str(),
+        name: format!("{stage} {}", record.name().as_str()),
+        attributes: vec![("hansard.conversation", record.conversation_id().to_owned())],
+        failed: None,
     }
 }
 

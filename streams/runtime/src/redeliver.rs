@@ -15,6 +15,7 @@ use crate::ports::Ports;
 use crate::ports::dead_letters::{DeadLetter, DeadLetterId};
 use crate::ports::log::{LogRecord, Outgoing, TopicPartition};
 use crate::stage::{Answer, Failed, Input};
+use crate::trace::TraceParent;
 
 /// How one stage answers failures, and how it writes.
 #[derive(Clone)]
@@ -40,19 +41,26 @@ struct Failing<'a> {
     /// The history so far, where there is one.
     history: Option<&'a Headers>,
     failed: &'a Failed,
+    /// Where its `Failure` stands. The record itself keeps what it came with.
+    trace: Option<TraceParent>,
     /// Failures so far, this one included.
     attempt: u32,
     now: Timestamp,
 }
 
 impl Redeliver {
-    /// Where an emission goes.
-    pub(crate) fn outgoing(&self, partition: Partition, record: &Record) -> Outgoing {
+    /// An emission on its way, with its place in a trace.
+    pub(crate) fn outgoing(
+        &self,
+        partition: Partition,
+        record: &Record,
+        trace: Option<TraceParent>,
+    ) -> Outgoing {
         Outgoing {
             to: TopicPartition { topic: topic_of(record.name()), partition },
             key: Some(Bytes::copy_from_slice(record.conversation_id().as_bytes())),
             value: Some(self.framing.encode(record)),
-            headers: Vec::new(),
+            headers: trace.iter().map(TraceParent::header).collect(),
         }
     }
 
@@ -90,7 +98,7 @@ impl Redeliver {
             Ok(Answer::Done(emitted)) => {
                 let records = emitted.into_iter().map(|mut emitted| {
                     emitted.stamp(&self.source, now.0);
-                    self.outgoing(from.partition, &emitted)
+                    self.outgoing(from.partition, &emitted, input.trace)
                 });
                 #[cfg(feature = "mutants")]
                 if crate::mutants::is_in(crate::mutants::Mutant::OutputsWithRetry) && input.history.is_none()
@@ -115,6 +123,7 @@ impl Redeliver {
             decoded: Some(&input.record),
             history: input.history.as_ref(),
             failed: &failed,
+            trace: input.trace,
             attempt,
             now,
         };
@@ -152,6 +161,7 @@ impl Redeliver {
             decoded: decoded.as_ref(),
             history: history.as_ref(),
             failed,
+            trace: TraceParent::read(&record.headers),
             attempt: history.as_ref().map_or(0, |history| history.attempt).saturating_add(1),
             now,
         };
@@ -321,7 +331,7 @@ impl Redeliver {
             ..Default::default()
         };
         concern(&mut failure, self.stage, failing.decoded);
-        Some(self.outgoing(failing.from.partition, &Record::Failure(failure)))
+        Some(self.outgoing(failing.from.partition, &Record::Failure(failure), failing.trace))
     }
 }
 

@@ -9,6 +9,7 @@ use hansard_schemas::Record;
 
 use crate::ports::PortError;
 use crate::ports::log::TopicPartition;
+use crate::trace::TraceParent;
 
 /// A decoded record on its way through a stage.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Input {
     pub time: Timestamp,
     /// What redelivery knows of it; nothing at the first delivery.
     pub history: Option<Headers>,
+    /// Where in a trace it stands, and what follows from it.
+    pub trace: Option<TraceParent>,
     /// The record.
     pub record: Record,
 }

@@ -42,6 +42,7 @@ pub(crate) fn on(log: Arc<dyn Log>, engine: &Engine) -> Ports {
         entropy: Arc::new(NoEntropy),
         framing: Arc::new(Framing::SingleObject),
         schemas: None,
+        traces: None,
     }
 }
 

@@ -5,6 +5,7 @@ use hansard_core::id::{Offset, Partition};
 use hansard_runtime::driver::World;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
 use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::trace::TraceParent;
 use hansard_schemas::{
     Finalize, Object, Record, Topic, Topics, Upload, decode, encode, partition_for, topic_of,
 };
@@ -32,11 +33,13 @@ pub(crate) struct Producer {
     world: World,
     partitions: u32,
     events: u64,
+    /// Where in a trace its records say that they stand.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 impl Producer {
     pub(crate) fn new(world: World, partitions: u32) -> Self {
-        Self { world, partitions, events: 0 }
+        Self { world, partitions, events: 0, trace: None }
     }
 
     /// The partition number of a conversation.
@@ -88,7 +91,8 @@ impl Producer {
         let partition = Partition((own.0 + shift).rem_euclid(partitions));
         let key = Some(Bytes::copy_from_slice(record.conversation_id().as_bytes()));
         let to = TopicPartition { topic: topic_of(record.name()), partition };
-        self.world.produce(&Outgoing { to, key, value: Some(encode(&record)), headers: Vec::new() })
+        let headers = self.trace.iter().map(TraceParent::header).collect();
+        self.world.produce(&Outgoing { to, key, value: Some(encode(&record)), headers })
     }
 
     /// Appends the conversation's last Finalize with another content under the same revision, as a torn transaction may.

@@ -1,10 +1,13 @@
 //! Open, chunks, confirm, finish.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hansard_core::id::Millis;
+use hansard_core::id::{Millis, Offset};
 use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::ports::traces::{Span, Traces};
+use hansard_runtime::trace::TraceParent;
 use hansard_schemas::{Record, Topic, upload_digest};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -60,6 +63,44 @@ async fn a_recording_comes_in_and_is_confirmed_once() {
     let status = gateway.get("/v1/conversations/c-1").await.ok(200);
     assert_eq!(status["progress"]["chunks"], 1, "two confirmations are one chunk");
     assert_eq!(status["chunks"][0]["status"], "pending");
+}
+
+/// What was told of work.
+#[derive(Default)]
+struct Told(Mutex<Vec<Span>>);
+
+impl Traces for Told {
+    fn samples(&self, _: [u8; 16]) -> bool {
+        true
+    }
+
+    fn ended(&self, span: Span) {
+        self.0.lock().expect("no panic before").push(span);
+    }
+}
+
+#[tokio::test]
+async fn a_call_goes_on_with_its_trace_or_the_conversations_own() {
+    let told = Arc::new(Told::default());
+    let gateway = Fixture::with(|_, ports| ports.traces = Some(told.clone())).await;
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for traceparent in [given, "00-4bf9", ""] {
+        let call = gateway.http.post(format!("{}/v1/conversations", gateway.base));
+        gateway.send(call.header("traceparent", traceparent).json(&json!({ "id": "c" }))).await.ok(201);
+    }
+    let read = gateway.ports.log.read(gateway.place(Topic::Uploads, "c"), Offset(0), 1 << 20, Duration::ZERO);
+    let places = read.await.expect("reads").records.into_iter();
+    let places: Vec<TraceParent> =
+        places.map(|record| TraceParent::read(&record.headers).expect("a place")).collect();
+    let spans = told.0.lock().expect("no panic before").clone();
+    assert_eq!(spans.iter().map(|span| span.place).collect::<Vec<_>>(), places);
+    let given = TraceParent::parse(given.as_bytes()).expect("a place");
+    let own = TraceParent { sampled: true, ..TraceParent::of_conversation("c") };
+    for (span, follows) in spans.iter().zip([given, own, own]) {
+        assert_eq!((span.place.trace, span.parent), (follows.trace, Some(follows.span)), "{span:?}");
+        assert_ne!(span.place, follows, "it has a place of its own");
+        assert_eq!((span.what.name.as_str(), span.what.failed), ("gateway Open", None));
+    }
 }
 
 #[tokio::test]

@@ -240,6 +240,7 @@ impl Fixture {
             entropy: Arc::new(Random),
             framing: Arc::new(Framing::SingleObject),
             schemas: None,
+            traces: None,
         };
         let mut config = Config::new(BUCKET, SigningKey::new([3; 32]));
         change(&mut config, &mut ports);

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hansard_core::fact::Fact;
 use hansard_core::id::{ChunkId, Digest, Stage, Timestamp};
 use hansard_core::{Decision, Status, Window};
+use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::facts::Row;
+use hansard_runtime::ports::traces::Description;
+use hansard_runtime::trace::TraceParent;
 use hansard_schemas::{
     Conversation, Failure, Object, Options, Record, RecordName, Segment, Split, event_id, upload_digest,
 };
@@ -115,6 +118,21 @@ impl Extras {
             ..Default::default()
         }
     }
+}
+
+/// Tells of a whole conversation as a span, once its first revision is delivered.
+pub(super) fn tell_whole(ports: &Ports, trace: Option<TraceParent>, record: &Conversation) {
+    let Some(delivered_at) = record.delivered_at.filter(|_| record.revision == 1) else { return };
+    let times = (Timestamp(record.opened_at), Timestamp(delivered_at));
+    ports.tell_conversation(trace, &record.conversation_id, times, || Description {
+        job: Stage::Aggregate.as_str(),
+        name: "conversation".to_owned(),
+        attributes: vec![
+            ("hansard.conversation", record.conversation_id.clone()),
+            ("hansard.outcome", record.outcome.clone().unwrap_or_default()),
+        ],
+        failed: None,
+    });
 }
 
 /// The revision that is awaited, if one is: its entry must be in the index before anything commits.

@@ -26,6 +26,7 @@ use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::facts::{Erasure, Row};
 use hansard_runtime::ports::windows::OpenWindow;
 use hansard_runtime::stage::{Failed, Input};
+use hansard_runtime::trace::TraceParent;
 use hansard_schemas::{Record, Topic};
 
 use crate::convert;
@@ -82,12 +83,15 @@ pub struct Known {
     partition: Partition,
     row: Row,
     fact: Fact,
+    trace: Option<TraceParent>,
 }
 
 /// Facts that are taken in together, conversation by conversation.
 struct Taken {
     /// The conversations, each with the place of its first fact.
     places: Vec<(Place, usize)>,
+    /// Where the newest fact of each stands in a trace, if one says so.
+    traces: Vec<Option<TraceParent>>,
     rows: Vec<Row>,
     facts: Vec<Fact>,
 }
@@ -121,6 +125,7 @@ impl Aggregate {
         let mut known: Vec<Option<Known>> = known.into_iter().map(Some).collect();
         let mut taken = Taken {
             places: Vec::new(),
+            traces: Vec::new(),
             rows: Vec::with_capacity(known.len()),
             facts: Vec::with_capacity(known.len()),
         };
@@ -130,6 +135,10 @@ impl Aggregate {
             if !same {
                 let kept = self.shards.get(&known.partition).and_then(|shard| shard.name(id));
                 taken.places.push(((known.partition, kept.unwrap_or_else(|| id.into())), taken.rows.len()));
+                taken.traces.push(None);
+            }
+            if let Some(newest) = taken.traces.last_mut() {
+                *newest = known.trace.or(*newest);
             }
             taken.rows.push(known.row);
             taken.facts.push(known.fact);
@@ -140,8 +149,9 @@ impl Aggregate {
     /// Joins facts to their windows, which are in memory.
     fn join(&mut self, taken: &Taken) {
         let ends = taken.places.iter().skip(1).map(|(_, start)| *start).chain([taken.rows.len()]);
-        for ((place, start), end) in taken.places.iter().zip(ends) {
+        for (((place, start), end), trace) in taken.places.iter().zip(ends).zip(&taken.traces) {
             let kept = self.shards.entry(place.0).or_default().kept(&place.1);
+            kept.trace = trace.or(kept.trace);
             let Some(window) = kept.window.as_mut() else { continue };
             for (row, fact) in taken.rows[*start..end].iter().zip(&taken.facts[*start..end]) {
                 let stood = emit::standing(window, fact);
@@ -281,8 +291,10 @@ impl Aggregate {
         let waits = since.filter(|_| !told.is_at_rest());
         if kept.told.as_ref() != Some(&told) {
             let record = kept.extras.conversation(&place.1, window, &told, now);
-            applied.emissions.push((place.0, Record::Conversation(record)));
+            let trace = kept.trace;
             kept.told = Some(told);
+            emit::tell_whole(&self.ports, trace, &record);
+            applied.emissions.push((place.0, Record::Conversation(record)));
         }
         let shard = self.shards.entry(place.0).or_default();
         shard.look_at(&place.1, look_at);
@@ -336,7 +348,7 @@ async fn read(ports: Ports, place: Place) -> Result<(Place, Vec<Known>, bool), F
         let fact = convert::fact(&row).map_err(|error| {
             Failed::new(Class::Unavailable, "store_corrupt", format!("{}: {error}", place.1))
         })?;
-        known.push(Known { partition: place.0, row, fact });
+        known.push(Known { partition: place.0, row, fact, trace: None });
     }
     Ok((place, known, false))
 }
@@ -349,7 +361,7 @@ impl Fold for Aggregate {
         let row = Row { offset: input.origin, time: input.time, record: input.record };
         let fact = convert::fact(&row)
             .map_err(|error| Failed::new(Class::Permanent, "invalid", error.to_string()))?;
-        Ok(Known { partition: input.from.partition, row, fact })
+        Ok(Known { partition: input.from.partition, row, fact, trace: input.trace })
     }
 
     fn facts(&self) -> &'static [Topic] {
@@ -409,6 +421,10 @@ impl Fold for Aggregate {
         applied.emissions = std::mem::take(&mut self.follow);
         self.evict();
         Ok(applied)
+    }
+
+    fn trace(&self, partition: Partition, conversation: &str) -> Option<TraceParent> {
+        self.shards.get(&partition)?.trace(conversation)
     }
 
     fn look_at(&self, partition: Partition) -> Option<Timestamp> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hansard_core::Window;
 use hansard_core::id::{Revision, Timestamp};
 use hansard_runtime::ports::windows::OpenWindow;
+use hansard_runtime::trace::TraceParent;
 
 use super::emit::{Extras, Told};
 
@@ -18,6 +19,8 @@ pub(super) struct Kept {
     pub(super) unread: Option<Revision>,
     /// Its entries of the index of open windows.
     pub(super) entries: BTreeSet<OpenWindow>,
+    /// Where its newest fact stands in a trace, if that said so.
+    pub(super) trace: Option<TraceParent>,
     /// The last status that was emitted; nothing when that is not known.
     pub(super) told: Option<Told>,
     look_at: Option<Timestamp>,
@@ -63,6 +66,11 @@ impl Shard {
     /// The name of a conversation of which something is kept.
     pub(super) fn name(&self, conversation: &str) -> Option<Arc<str>> {
         self.kept.get_key_value(conversation).map(|(name, _)| Arc::clone(name))
+    }
+
+    /// Where a conversation's newest fact stands in a trace.
+    pub(super) fn trace(&self, conversation: &str) -> Option<TraceParent> {
+        self.kept.get(conversation)?.trace
     }
 
     /// What is kept of a conversation; marks it as used.

@@ -15,6 +15,7 @@ mod process;
 mod rng;
 mod rows;
 mod store;
+mod traces;
 mod world;
 
 pub use broker::Stored;

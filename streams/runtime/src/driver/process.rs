@@ -10,11 +10,13 @@ use super::faults::{Action, Refused};
 use super::log::SimLog;
 use super::objects::SimObjects;
 use super::store::SimStore;
+use super::traces::SimTraces;
 use super::world::{State, World};
 use crate::ports::Ports;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::facts::Erasures;
 use crate::ports::objects::PartUploads;
+use crate::ports::traces::Traces;
 
 /// Names a process for the life of its world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +70,7 @@ impl Process {
     #[must_use]
     pub fn ports(&self) -> Ports {
         let store = Arc::new(SimStore(self.clone()));
+        let records = self.world.state().spans.is_some();
         Ports {
             log: Arc::new(SimLog(self.clone())),
             facts: store.clone(),
@@ -79,6 +82,7 @@ impl Process {
             entropy: Arc::new(self.clone()),
             framing: Arc::new(Framing::SingleObject),
             schemas: None,
+            traces: records.then(|| Arc::new(SimTraces(self.world.clone())) as Arc<dyn Traces>),
         }
     }
 

@@ -14,6 +14,7 @@ use super::objects::Shelf;
 use super::process::{Life, Process, ProcessId};
 use super::rng::Rng;
 use super::rows::Rows;
+use crate::ports::traces::Span;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub(super) struct State {
     pub(super) broker: Broker,
     pub(super) rows: Rows,
     pub(super) shelf: Shelf,
+    /// What was told of work, where that is recorded.
+    pub(super) spans: Option<Vec<Span>>,
     timers: BTreeMap<(Timestamp, u64), Waker>,
     tasks: BTreeMap<TaskId, Task>,
     last: u64,
@@ -124,6 +127,7 @@ impl World {
             broker: Broker::new(config.partitions),
             rows: Rows::default(),
             shelf: Shelf::default(),
+            spans: None,
             timers: BTreeMap::new(),
             tasks: BTreeMap::new(),
             last: 0,

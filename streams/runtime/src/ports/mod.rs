@@ -1,7 +1,8 @@
 //! The ports: what the runtime and the jobs need from the world, each with its guarantees in words.
 //!
 //! Every port has at least two implementations that ship (a cluster's and the embedded one) and one in the driver
-//! that can be made to fail; one contract suite runs over all of them. Only a cluster may have a schema registry.
+//! that can be made to fail; one contract suite runs over all of them. Only a cluster may have a schema registry, and
+//! either may have a collector of traces.
 
 pub mod clock;
 pub mod dead_letters;
@@ -11,6 +12,7 @@ pub mod log;
 pub mod objects;
 mod row_key;
 pub mod schemas;
+pub mod traces;
 pub mod windows;
 
 use std::sync::Arc;
@@ -98,4 +100,6 @@ pub struct Ports {
     pub framing: Arc<hansard_schemas::Framing>,
     /// The schema registry, where the framing is that of one.
     pub schemas: Option<Arc<dyn schemas::Schemas>>,
+    /// Where spans go; without it they cost nothing.
+    pub traces: Option<Arc<dyn traces::Traces>>,
 }
