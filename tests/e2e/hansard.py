@@ -86,6 +86,9 @@ class Speech:
 class Hansard:
     """`hansard up` on a data directory of its own."""
 
+    # What calls say of their caller's trace.
+    traceparent = None
+
     def __init__(self, speech, listen="127.0.0.1:0", **settings):
         self.directory = tempfile.mkdtemp(prefix="hansard-e2e-")
         self.settings = {"listen": listen, "speech-provider": "openai", "speech-url": speech.url, **settings}
@@ -128,6 +131,8 @@ class Hansard:
         """A call of the gateway: the answer's JSON, or `Answer`."""
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"content-type": "application/json"}
+        if self.traceparent:
+            headers["traceparent"] = self.traceparent
         # What was opened may be unknown to the database for a moment: the token of the opening needs none.
         conversation = path.removeprefix("/v1/conversations/").split("/")[0]
         if method == "POST" and conversation in self.tokens:

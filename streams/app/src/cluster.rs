@@ -28,6 +28,7 @@ use crate::model;
 use crate::parts::{Basis, Parts};
 use crate::running::{Running, answer_probes, listen};
 use crate::system::{SystemClock, SystemEntropy};
+use crate::traces;
 
 /// The wait before a registry that does not answer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -103,6 +104,7 @@ impl Cluster {
             speech => model::provider(speech.clone(), &config.cache).await?,
         };
         let objects = S3Objects::new(&service);
+        let traces = traces::start(&config.traces, &instance)?;
         let (awaits, awaited) = watch::channel("registry");
         let admin = answer_probes(admin, awaited)?;
         let framing = Box::pin(framing(registry, &topics)).await?;
@@ -110,9 +112,10 @@ impl Cluster {
         let store = Box::pin(self::store(store)).await?;
         drop(awaits);
         let ports = ports(kafka, &store, &objects, framing)?;
-        let mut running = Running::new(config.drain);
+        let mut running = Running::new(config.drain, traces.clone());
         let basis = Basis {
             ports,
+            traces,
             objects,
             erasures: store,
             speech,

@@ -22,6 +22,7 @@ use crate::journal::OneOwner;
 use crate::parts::{Basis, Parts};
 use crate::running::{Running, listen};
 use crate::system::{SystemClock, SystemEntropy};
+use crate::traces;
 
 /// The bucket of the embedded object store.
 pub(crate) const BUCKET: &str = "hansard";
@@ -51,18 +52,21 @@ impl Embedded {
         // Only who holds the engine's lock may clear up.
         let temporary = fresh(&data_dir.join("tmp"))?;
         let (objects, server) = objects(data_dir).await?;
+        let instance = "embedded".to_owned();
+        let traces = traces::start(&config.traces, &instance)?;
         let basis = Basis {
             ports: ports(&engine, &objects),
+            traces: traces.clone(),
             objects,
             erasures: engine.erasures(),
             speech,
             bucket: BUCKET.to_owned(),
-            instance: "embedded".to_owned(),
+            instance,
             topics: Topics::default(),
             temporary,
             signing_key: signing_key(data_dir)?,
         };
-        let mut running = Running::new(config.drain);
+        let mut running = Running::new(config.drain, traces);
         let parts = Parts::new(config, basis)?;
         for job in JOBS {
             running.job(job, &parts);

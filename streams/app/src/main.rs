@@ -15,6 +15,7 @@ mod parts;
 mod pieces;
 mod running;
 mod system;
+mod traces;
 
 use std::process::ExitCode;
 

@@ -24,11 +24,14 @@ use prometheus::Registry;
 
 use crate::adapters::{S3Links, SweepPort};
 use crate::config::{self, Audio, Config};
+use crate::traces;
 
 /// What the two have of their own.
 pub(crate) struct Basis {
     /// The log, the store and the objects.
     pub(crate) ports: Ports,
+    /// What sends traces, if anything does.
+    pub(crate) traces: traces::Sender,
     /// The objects once more, as the client of S3.
     pub(crate) objects: S3Objects,
     /// The markers of erasures.
@@ -69,12 +72,14 @@ impl Parts {
     /// # Errors
     /// This program's own file cannot be found.
     pub(crate) fn new(config: Config, basis: Basis) -> Result<Self> {
-        let Basis { ports, objects, erasures, speech, bucket, instance, topics, temporary, signing_key } =
-            basis;
+        let Basis { ports, traces, objects, erasures, speech, .. } = basis;
+        let Basis { bucket, instance, topics, temporary, signing_key, .. } = basis;
         let Config { keys, cors_origins, aggregate, limits, speech: recognizer, audio, .. } = config;
         let Config { jobs, sweep, cluster, .. } = config;
         let registry = Registry::new();
         let families = Families::register(&registry)?;
+        traces.iter().try_for_each(|traces| traces.register(&registry))?;
+        let ports = Ports { traces: traces::port(&traces), ..ports };
         let mut gateway = hansard_gateway::Config::new(&bucket, signing_key);
         (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
             (keys, cors_origins, aggregate.rules, limits);

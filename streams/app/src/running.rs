@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::parts::Parts;
+use crate::traces;
 
 /// Waits before a job begins again, first and last.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -23,17 +24,21 @@ const WAIT_LAST: Duration = Duration::from_secs(30);
 /// How long a call under way may go on after a stop was asked for.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the last traces may take to be sent, within the drain: a collector that is gone holds nobody up.
+const TRACES_SENT_WITHIN: Duration = Duration::from_secs(2);
+
 /// The tasks of a process, none of which ends before the stop.
 pub(crate) struct Running {
     tasks: JoinSet<Result<()>>,
     shutdown: watch::Sender<bool>,
     drain: Duration,
+    traces: traces::Sender,
 }
 
 impl Running {
-    /// Nothing yet; after a stop it waits so long for work under way.
-    pub(crate) fn new(drain: Duration) -> Self {
-        Self { tasks: JoinSet::new(), shutdown: watch::Sender::new(false), drain }
+    /// Nothing yet; after a stop it waits so long for work under way, and for what that told to be sent.
+    pub(crate) fn new(drain: Duration, traces: traces::Sender) -> Self {
+        Self { tasks: JoinSet::new(), shutdown: watch::Sender::new(false), drain, traces }
     }
 
     /// Runs a task that ends at the stop.
@@ -105,11 +110,18 @@ impl Running {
             },
         };
         self.shutdown.send_replace(true);
+        let until = tokio::time::Instant::now() + self.drain;
         let drained = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.drain, drained).await.is_err() {
+        if tokio::time::timeout_at(until, drained).await.is_err() {
             tracing::warn!("some work did not end in time; it is taken up again at the next start");
         }
         self.tasks.shutdown().await;
+        if let Some(traces) = &self.traces {
+            let until = until.min(tokio::time::Instant::now() + TRACES_SENT_WITHIN);
+            if tokio::time::timeout_at(until, traces.flush()).await.is_err() {
+                tracing::warn!("the last traces were not sent in time");
+            }
+        }
         ended
     }
 }

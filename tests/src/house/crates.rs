@@ -13,7 +13,7 @@ const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtim
 
 /// Which of our crates each may use, apart from its tests. Audio, speech and summary implement ports that live in jobs.
 /// The program, the scenarios and the benchmarks may use all.
-const OURS: [(&str, &[&str]); 14] = [
+const OURS: [(&str, &[&str]); 15] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
     ("hansard-runtime", &["hansard-core", "hansard-schemas"]),
@@ -23,6 +23,7 @@ const OURS: [(&str, &[&str]); 14] = [
     ("hansard-registry", &INNER),
     ("hansard-s3", &INNER),
     ("hansard-embedded", &INNER),
+    ("hansard-otlp", &INNER),
     ("hansard-gateway", &INNER),
     ("hansard-contract", &INNER),
     ("hansard-audio", &WITH_JOBS),
@@ -40,7 +41,7 @@ const TAKEN: [(&str, &[&str]); 2] = [
 ];
 
 /// Clients of real systems, by the beginning of their names, and the crates whose own they are.
-const CLIENTS: [(&str, &[&str]); 21] = [
+const CLIENTS: [(&str, &[&str]); 22] = [
     ("rdkafka", &["hansard-kafka"]),
     ("scylla", &["hansard-scylla"]),
     ("aws-", &["hansard-s3"]),
@@ -55,6 +56,7 @@ const CLIENTS: [(&str, &[&str]); 21] = [
     ("flacenc", &["hansard-audio"]),
     ("hound", &["hansard-audio", "hansard-speech"]),
     ("claxon", &["hansard-audio", "hansard-speech"]),
+    ("opentelemetry", &["hansard-otlp"]),
     ("libloading", &["hansard-speech"]),
     ("reqwest", &["hansard-speech", "hansard-summary", "hansard-gateway", "hansard-registry"]),
     ("hyper", &["hansard-s3", "hansard-embedded", "hansard-gateway"]),

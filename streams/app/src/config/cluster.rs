@@ -11,7 +11,7 @@ use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
 
 use super::layers::{ConfigError, Values};
-use super::text::{Text, flag};
+use super::text::{Text, address, flag};
 
 /// A part of the configuration, or the setting that is missing from it.
 pub(crate) type Part<T> = Result<T, &'static str>;
@@ -143,15 +143,7 @@ fn instance(text: &str) -> Result<String, String> {
 }
 
 fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> {
-    let url = values.take_by("registry.url", |text| {
-        let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-        match rest {
-            _ if text.is_empty() => Ok(None),
-            // A password in it would be shown.
-            Some(rest) if !rest.contains(['@', '?', '#']) => Ok(Some(text.trim_end_matches('/').to_owned())),
-            _ => Err("a plain http or https address is wanted, without user and query".to_owned()),
-        }
-    })?;
+    let url = values.take_by("registry.url", address)?;
     let user: Option<String> = values.take("registry.user")?;
     let password: String = values.take("registry.password")?;
     let credentials = user.map(|user| (user, password));

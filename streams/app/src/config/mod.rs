@@ -29,7 +29,7 @@ pub(crate) use cluster::{Bucket, Cluster, given};
 pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
-use text::{Bytes, Share, Text, flag, one_of};
+use text::{Bytes, Share, Text, address, flag, one_of};
 
 /// How a process with jobs runs.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// What is logged, and how.
     pub(crate) log: Log,
+    /// Where traces go.
+    pub(crate) traces: Traces,
     /// Of the embedded engine.
     pub(crate) engine: hansard_embedded::Config,
     /// Of the aggregator.
@@ -73,6 +75,15 @@ pub(crate) struct Log {
     pub(crate) filter: String,
     /// `Some(true)` is JSON, `Some(false)` text, `None` whichever fits standard error.
     pub(crate) json: Option<bool>,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub(crate) struct Traces {
+    /// A collector's address, if there is one.
+    pub(crate) otlp: Option<String>,
+    /// Of those that nobody outside has begun, the share that is recorded.
+    pub(crate) ratio: f64,
 }
 
 /// Who recognises speech.
@@ -141,6 +152,10 @@ impl Config {
             cors_origins: values.take("cors-origins")?,
             drain: values.take("drain")?,
             log: log(&mut values)?,
+            traces: Traces {
+                otlp: values.take_by("traces.otlp", address)?,
+                ratio: values.take::<Share>("traces.ratio")?.0,
+            },
             engine: engine(&mut values)?,
             aggregate: aggregate(&mut values)?,
             limits: limits(&mut values)?,

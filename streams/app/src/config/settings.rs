@@ -129,6 +129,16 @@ fn process() -> Vec<Setting> {
         ),
         Setting::new("log.format", "auto", "text, json, or auto: text on a terminal, else json."),
         Setting::new(
+            "traces.otlp",
+            "",
+            "An OTLP collector's address, as http://collector:4318; without one no traces are sent.",
+        ),
+        Setting::new(
+            "traces.ratio",
+            "1",
+            "The share of conversations that is traced, 0 to 1; where a caller sends traceparent, that decides.",
+        ),
+        Setting::new(
             "engine.partitions",
             engine.partitions.to_string(),
             "Partitions; fixed once the data exists.",

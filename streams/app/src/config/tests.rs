@@ -143,6 +143,8 @@ fn values_are_taken_up_to_their_limits() {
         ("split.tiers", "1 s", "1 s, 2 s, 3 s", &["", "1 s, 2 s, 3 s, 4 s", "1"]),
         ("limits.part-bytes", "5 MiB", "5 GiB", &["5242879", "5 MB"]),
         ("audio.lost-share", "0", "1", &["-0.1", "1.1"]),
+        ("traces.ratio", "0", "1", &["-0.1", "1.1", "all"]),
+        ("traces.otlp", "", "https://c:4318/", &["c:4318", "http://user:secret@c:4318"]),
         ("audio.merge-format", "opus", "wav", &["mp3"]),
         ("window.idle-after", "1 ms", "3650 d", &["1", "-1 s", "3651 d", "99999999999 d"]),
         ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),

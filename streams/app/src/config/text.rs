@@ -140,6 +140,17 @@ impl<T: Text> Text for Option<T> {
     }
 }
 
+/// The address of a service that is called by HTTP, if there is one.
+pub(crate) fn address(text: &str) -> Result<Option<String>, String> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match rest {
+        _ if text.is_empty() => Ok(None),
+        // A password in it would be shown.
+        Some(rest) if !rest.contains(['@', '?', '#']) => Ok(Some(text.trim_end_matches('/').to_owned())),
+        _ => Err("a plain http or https address is wanted, without user and query".to_owned()),
+    }
+}
+
 /// Yes or no.
 pub(crate) fn flag(text: &str) -> Result<bool, String> {
     one_of(text, &[("true", true), ("false", false)])
