@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::redelivery::Class;
 
+use crate::cause::Cause;
+
 /// A provider of speech recognition.
 ///
 /// An implementer must: answer every call within its own configured time limit; submit the audio at most once
@@ -93,4 +95,12 @@ pub struct SpeechError {
     pub http_status: Option<u16>,
     /// How long the provider asks to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+impl SpeechError {
+    /// The error of a call whose caller gives it up after so long.
+    #[must_use]
+    pub fn no_answer(within: Duration) -> Self {
+        Cause::TimedOut.error(format!("no answer within {} s", within.as_secs_f32()))
+    }
 }

@@ -2,8 +2,6 @@
 //!
 //! This crate never keeps a text, never calls another stage, and never decides when a summary is due.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use hansard_core::document::Document;
 use hansard_core::extract::extract;
@@ -37,9 +35,5 @@ impl Summarizer for Extractive {
             language: document.language.clone(),
             ..Default::default()
         })
-    }
-
-    fn time_max(&self) -> Duration {
-        Duration::from_secs(60)
     }
 }

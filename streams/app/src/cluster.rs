@@ -101,7 +101,7 @@ impl Cluster {
         let temporary = tempfile::Builder::new().prefix("hansard-").tempdir()?;
         let speech: Arc<dyn Speech> = match &config.speech {
             config::Speech::Local { .. } if !jobs.contains(&Job::Transcribe) => Arc::new(Elsewhere),
-            speech => model::provider(speech.clone(), &config.cache).await?,
+            _ => model::provider(&config).await?,
         };
         let objects = S3Objects::new(&service);
         let traces = traces::start(&config.traces, &instance)?;
@@ -224,9 +224,5 @@ struct Elsewhere;
 impl Speech for Elsewhere {
     async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
         Err(Failed::new(Class::Unavailable, "no_model", "this process does not transcribe".to_owned()))
-    }
-
-    fn time_max(&self) -> Duration {
-        Duration::ZERO
     }
 }

@@ -6,28 +6,33 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hansard_jobs::ports::Speech;
+use hansard_jobs::topology::JobSettings;
+use hansard_schemas::Stage;
 use hansard_speech::{Local, LocalConfig, ModelFiles, OpenAi, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::adapters::SpeechPort;
-use crate::config;
+use crate::config::{self, Config};
 
 /// Makes the provider.
 ///
 /// # Errors
 /// A model that cannot be fetched, or a server's address that is none.
-pub(crate) async fn provider(speech: config::Speech, cache: &Path) -> Result<Arc<dyn Speech>> {
-    Ok(match speech {
+pub(crate) async fn provider(config: &Config) -> Result<Arc<dyn Speech>> {
+    let transcribe = config.jobs.get(&Stage::Transcribe);
+    let call_max = transcribe.map_or_else(|| JobSettings::of(Stage::Transcribe).call_max, |job| job.call_max);
+    let call_max = Duration::from_millis(call_max.0.unsigned_abs());
+    Ok(match config.speech.clone() {
         config::Speech::OpenAi(server) => {
-            let limit = server.connect_within + server.answer_within;
-            Arc::new(SpeechPort(OpenAi::new(*server).context("speech cannot be set up")?, limit))
+            let server = OpenAi::new(*server).context("speech cannot be set up")?;
+            Arc::new(SpeechPort::new(server, call_max))
         }
         config::Speech::Local { children, answer_within } => {
-            let files = fetch(cache).await?;
+            let files = fetch(&config.cache).await?;
             let program = std::env::current_exe().context("cannot find this program's own file")?;
             let local = LocalConfig::new(program, vec!["speech-child".into()], files);
-            let limit = local.start_within + answer_within;
-            Arc::new(SpeechPort(Local::new(LocalConfig { children, answer_within, ..local }), limit))
+            let local = Local::new(LocalConfig { children, answer_within, ..local });
+            Arc::new(SpeechPort::new(local, call_max))
         }
     })
 }

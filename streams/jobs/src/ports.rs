@@ -1,8 +1,6 @@
 //! What the stages need beside the runtime's ports: the audio path, speech recognition, summaries. Each connector
 //! classes its own failures; no stage reads an error's text.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -156,9 +154,6 @@ pub trait Speech: Send + Sync {
     /// Transcribes one segment. Silence is a success with an empty text.
     async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed>;
 
-    /// The longest that a call may take.
-    fn time_max(&self) -> Duration;
-
     /// Has the provider delete what it keeps of a job; done where it keeps nothing. Confirmed once it answers without a
     /// failure; asked again until then. A provider that keeps nothing confirms at once.
     async fn forget(&self, _job: &str) -> Result<(), Failed> {
@@ -192,9 +187,6 @@ pub trait Summarizer: Send + Sync {
 
     /// Summarises a transcript.
     async fn summarize(&self, document: &Document, options: &Options) -> Result<SummaryReply, Failed>;
-
-    /// The longest that a call may take.
-    fn time_max(&self) -> Duration;
 }
 
 /// What tells one way of summarising from another.

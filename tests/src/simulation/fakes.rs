@@ -209,10 +209,6 @@ impl Speech for Fakes {
         answer
     }
 
-    fn time_max(&self) -> Duration {
-        Duration::from_secs(120)
-    }
-
     async fn forget(&self, job: &str) -> Result<(), Failed> {
         let name = format!("forget/{job}");
         let (call, answer) = self.ledger.begin(&name, "", self.process.world_now());
@@ -252,10 +248,6 @@ impl Summarizer for Fakes {
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());
         answer
-    }
-
-    fn time_max(&self) -> Duration {
-        Duration::from_secs(120)
     }
 }
 

@@ -137,10 +137,6 @@ impl Speech for Deaf {
     async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
         Err(Failed::new(Class::Defect, "deaf", "nothing is transcribed here"))
     }
-
-    fn time_max(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 /// A gateway on a free port, and what stands behind it.

@@ -57,7 +57,7 @@ impl Demo {
         config.data_dir = temporary.path().join("data");
         config.keys = Keys::default();
         let files = model::fetch(&config.cache).await?;
-        let speech = model::provider(config.speech.clone(), &config.cache).await?;
+        let speech = model::provider(&config).await?;
         let running = Embedded::start(config, speech).await?;
         let url = format!("http://{}", running.address);
         let exit = self.exit;

@@ -30,7 +30,7 @@ impl Up {
         logging::start(&config.log)?;
         let stop = stop()?;
         let data_dir = config.data_dir.clone();
-        let speech = model::provider(config.speech.clone(), &config.cache).await?;
+        let speech = model::provider(&config).await?;
         let running = Embedded::start(config, speech).await?;
         let url = format!("http://{}", running.address);
         if self.json {
