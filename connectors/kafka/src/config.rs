@@ -21,6 +21,9 @@ pub struct KafkaConfig {
     pub transaction_timeout: Duration,
     /// How long one request other than a transaction may take.
     pub request_timeout: Duration,
+    /// A member of which some partition hands over nothing for so long, although records are there and the loop wants them,
+    /// is thrown away, and the group joined anew. It is noticed within half as much again.
+    pub progress_within: Duration,
     /// Records that were fetched and not yet taken, in bytes, before fetching stops.
     pub fetched_bytes_max: usize,
     /// Whether members are static (`group.instance.id`), named after their instance: one that comes back under its name
@@ -42,6 +45,7 @@ impl KafkaConfig {
             release_within: Duration::from_secs(10),
             transaction_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
+            progress_within: Duration::from_secs(60),
             fetched_bytes_max: 8 << 20,
             static_members: false,
             overrides: BTreeMap::new(),

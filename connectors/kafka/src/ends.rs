@@ -8,10 +8,10 @@ use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{LogError, TopicPartition};
 use hansard_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::client::{Reporting, explain};
+use crate::client::{Reporting, explain, metadata};
 use crate::config::{ConfigError, KafkaConfig};
 use crate::convert::{Names, partition_error, unavailable};
 
@@ -20,9 +20,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Watermarks {
     client: BaseConsumer<Reporting>,
-    prefix: String,
-    partitions: u32,
-    timeout: Duration,
+    config: KafkaConfig,
 }
 
 impl Watermarks {
@@ -31,8 +29,7 @@ impl Watermarks {
             .watermarks()
             .create_with_context(Reporting::default())
             .map_err(|error| ConfigError::Client { cause: error.to_string() })?;
-        let (prefix, partitions) = (config.prefix.clone(), config.partitions);
-        Ok(Self { client, prefix, partitions, timeout: config.request_timeout })
+        Ok(Self { client, config: config.clone() })
     }
 
     /// The first offset that each partition still holds. Blocks; one request a broker.
@@ -45,25 +42,34 @@ impl Watermarks {
         self.ask(of, KafkaOffset::End)
     }
 
+    /// The last stable offset of each partition, before which every transaction has ended. Blocks; on a connection of its
+    /// own, since it is rarely asked.
+    pub(crate) fn stable_ends(&self, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
+        let client: BaseConsumer<Reporting> = self
+            .config
+            .reader()
+            .create_with_context(Reporting::default())
+            .map_err(|error| unavailable(&error))?;
+        self.ask_once(&client, of, KafkaOffset::End)
+    }
+
     /// What a group has committed, asked for as one of its own would, but without joining it; where it has committed
     /// nothing, where the partition begins. Blocks; one request, on a connection of its own, since it is rarely asked.
-    pub(crate) fn committed(
-        &self,
-        config: &KafkaConfig,
-        group: &str,
-        of: &[TopicPartition],
-    ) -> Result<Vec<Offset>, LogError> {
+    pub(crate) fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
         let begin = self.beginnings(of)?;
         if of.is_empty() {
             return Ok(begin);
         }
         let names = self.names(of);
-        let client: BaseConsumer<Reporting> = config
+        let client: BaseConsumer<Reporting> = self
+            .config
             .member(group, None)
             .create_with_context(Reporting::default())
             .map_err(|error| unavailable(&error))?;
         let asked = names.list(of.iter().map(|at| (*at, KafkaOffset::Invalid)));
-        let answer = client.committed_offsets(asked, self.timeout).map_err(|error| unavailable(&error))?;
+        let answer = client
+            .committed_offsets(asked, self.config.request_timeout)
+            .map_err(|error| unavailable(&error))?;
         let found = offsets(&names, &answer)?;
         let committed = of.iter().zip(begin);
         Ok(committed.map(|(at, begin)| found.get(at).copied().unwrap_or(begin)).collect())
@@ -73,7 +79,7 @@ impl Watermarks {
         let mut topics: Vec<Topic> = of.iter().map(|at| at.topic).collect();
         topics.sort_unstable();
         topics.dedup();
-        Names::new(&self.prefix, &topics)
+        Names::new(&self.config.prefix, &topics)
     }
 
     fn ask(&self, of: &[TopicPartition], which: KafkaOffset) -> Result<Vec<Offset>, LogError> {
@@ -82,10 +88,9 @@ impl Watermarks {
         }
         // Serves the client's own events, which nobody else polls for.
         drop(self.client.poll(Duration::ZERO));
-        let names = self.names(of);
-        let until = Instant::now() + self.timeout;
+        let until = Instant::now() + self.config.request_timeout;
         loop {
-            match self.ask_once(&names, of, which) {
+            match self.ask_once(&self.client, of, which) {
                 // A leader that has just changed is found by asking again.
                 Err(LogError::Unavailable { cause }) if Instant::now() < until => {
                     tracing::debug!(cause, "asking again");
@@ -98,15 +103,17 @@ impl Watermarks {
 
     fn ask_once(
         &self,
-        names: &Names,
+        client: &BaseConsumer<Reporting>,
         of: &[TopicPartition],
         which: KafkaOffset,
     ) -> Result<Vec<Offset>, LogError> {
+        let names = self.names(of);
         // `offsets_for_times` takes the beginning and the end for times, and asks each broker once for all its own.
         let asked = names.list(of.iter().map(|at| (*at, which)));
-        let answer =
-            self.client.offsets_for_times(asked, self.timeout).map_err(|error| self.unavailable(&error))?;
-        let found = offsets(names, &answer)?;
+        let answer = client
+            .offsets_for_times(asked, self.config.request_timeout)
+            .map_err(|error| LogError::Unavailable { cause: explain(client, &error) })?;
+        let found = offsets(&names, &answer)?;
         let missing =
             |at: &TopicPartition| LogError::Unavailable { cause: format!("no offset known for {at}") };
         of.iter().map(|at| found.get(at).copied().ok_or_else(|| missing(at))).collect()
@@ -114,11 +121,9 @@ impl Watermarks {
 
     /// Refuses a topic that is not there or has another partition count than the deployment's. Blocks.
     pub(crate) fn check_topic(&self, topic: Topic) -> Result<(), LogError> {
-        let name = Names::new(&self.prefix, &[topic]).full(topic);
-        let metadata = self
-            .client
-            .fetch_metadata(Some(&name), self.timeout)
-            .map_err(|error| self.unavailable(&error))?;
+        let name = Names::new(&self.config.prefix, &[topic]).full(topic);
+        let metadata = metadata(&self.client, Some(&name), self.config.request_timeout)
+            .map_err(|error| LogError::Unavailable { cause: explain(&self.client, &error) })?;
         let found = metadata.topics().iter().find(|found| found.name() == name);
         let refused = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
         let problem = match found.map_or(0, |found| found.partitions().len()) {
@@ -126,14 +131,10 @@ impl Watermarks {
                 "is forbidden to kafka.set's sasl.username; allow it there".to_owned()
             }
             0 => "does not exist".to_owned(),
-            found if found == self.partitions as usize => return Ok(()),
-            found => format!("has {found} partitions where the deployment has {}", self.partitions),
+            found if found == self.config.partitions as usize => return Ok(()),
+            found => format!("has {found} partitions where the deployment has {}", self.config.partitions),
         };
         Err(LogError::Topic { topic: topic.to_string(), problem })
-    }
-
-    fn unavailable(&self, error: &KafkaError) -> LogError {
-        LogError::Unavailable { cause: explain(&self.client, error) }
     }
 }
 

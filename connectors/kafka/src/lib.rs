@@ -1,8 +1,8 @@
 //! Hansard's log on Apache Kafka, by librdkafka. It never decides what is read, produced or committed, and never
 //! interprets a record: that is the runtime's, behind whose port this stands.
 //!
-//! A member consists of a polling thread (`poll`), a thread for transactions (`transact`), what they share with the
-//! loop (`seat`) and the queue to it (`outbox`).
+//! A member consists of a polling thread (`poll`), a thread for transactions (`transact`), one that watches whether the
+//! first makes progress (`progress`), what they share with the loop (`seat`) and the queue to it (`outbox`).
 
 mod append;
 mod client;
@@ -13,6 +13,7 @@ mod generation;
 mod member;
 mod outbox;
 mod poll;
+mod progress;
 mod read;
 mod seat;
 #[cfg(test)]
@@ -84,9 +85,8 @@ impl Log for KafkaLog {
     }
 
     async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Offset>, LogError> {
-        let (config, watermarks) = (self.config.clone(), self.watermarks.clone());
-        let (group, of) = (group.to_owned(), of.to_vec());
-        blocking(move || watermarks.committed(&config, &group, &of)).await
+        let (watermarks, group, of) = (self.watermarks.clone(), group.to_owned(), of.to_vec());
+        blocking(move || watermarks.committed(&group, &of)).await
     }
 
     async fn join(&self, group: Group) -> Result<Box<dyn Member>, LogError> {

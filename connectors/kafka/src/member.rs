@@ -1,5 +1,5 @@
-//! A membership as its loop sees it: events out, commands in. The work is done by two threads, one that polls and one
-//! that runs transactions, since both clients block.
+//! A membership as its loop sees it: events out, commands in. The work is done by threads, one that polls, one that runs
+//! transactions, and one that watches the first, since the clients block.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
@@ -21,12 +21,13 @@ use crate::config::KafkaConfig;
 use crate::convert::{Names, unavailable};
 use crate::ends::Watermarks;
 use crate::poll::{MemberConsumer, Polling, Rebalances};
+use crate::progress::Watching;
 use crate::seat::Seat;
 use crate::transact::{Job, Transactions};
 
 pub(crate) struct KafkaMember {
     seat: Arc<Seat>,
-    consumer: Weak<MemberConsumer>,
+    pub(crate) consumer: Weak<MemberConsumer>,
     names: Names,
     jobs: Sender<Job>,
     /// The assignment that the loop was told of last.
@@ -72,9 +73,17 @@ pub(crate) fn join(
         timeout: config.transaction_timeout,
         producer: None,
     };
+    let watching = Watching {
+        consumer: weak.clone(),
+        seat: seat_of(),
+        names: names_of(),
+        watermarks: watermarks.clone(),
+        within: config.progress_within,
+    };
     let polling = Polling { consumer, seat: seat_of(), names: names_of(), watermarks: watermarks.clone() };
     let (ended, left) = oneshot::channel();
     spawn("kafka transactions", move || transactions.run())?;
+    spawn("kafka progress", move || watching.run())?;
     spawn("kafka poll", move || {
         polling.run();
         // Nobody waits for it when the member was dropped.

@@ -1,11 +1,12 @@
 //! What the three sides of a membership share: the loop that owns the member, the thread that polls the consumer, and
 //! the thread that runs transactions. It says which assignment holds, and when it may be let go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hansard_core::id::Offset;
 use hansard_runtime::ports::log::{Assignment, Epoch, Event, LogError, TopicPartition};
 use rdkafka::consumer::ConsumerGroupMetadata;
 
@@ -29,6 +30,8 @@ struct State {
     released: bool,
     closing: bool,
     paused: BTreeSet<TopicPartition>,
+    /// Where the assignment that the loop was told of begins.
+    begins: BTreeMap<TopicPartition, Offset>,
 }
 
 /// What the group gave at the last rebalance.
@@ -124,6 +127,7 @@ impl Seat {
         match read(result.as_ref().ok()).and(result) {
             Ok(assignment) => {
                 state.stage = Stage::Told;
+                state.begins = assignment.partitions.iter().map(|line| (line.from, line.offset)).collect();
                 self.live.store(assignment.epoch.0, Ordering::Release);
                 self.outbox.control(Ok(Event::Assigned(assignment)));
             }
@@ -206,6 +210,23 @@ impl Seat {
         let state = self.lock();
         let held = state.held.iter().flat_map(|held| &held.partitions);
         held.filter(|at| !state.paused.contains(at)).copied().collect()
+    }
+
+    /// The same with where each of them began, and the assignment that it is of.
+    pub(crate) fn reading(&self) -> Option<(Epoch, BTreeMap<TopicPartition, Offset>)> {
+        let state = self.lock();
+        let epoch = Epoch(self.live.load(Ordering::Acquire));
+        let told = matches!(state.stage, Stage::Told) && !state.revoking && epoch != Epoch(0);
+        let mut reading = told.then(|| state.begins.clone())?;
+        reading.retain(|at, _| !state.paused.contains(at));
+        Some((epoch, reading))
+    }
+
+    /// Waits; says whether the member is still there.
+    pub(crate) fn stays_open(&self, wait: Duration) -> bool {
+        let open = |state: &mut State| !state.closing;
+        let waited = self.changed.wait_timeout_while(self.lock(), wait, open);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
     /// The member is leaving, or was dropped.

@@ -10,10 +10,10 @@ use rdkafka::admin::{
     ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::client::{Reporting, explain};
+use crate::client::{Reporting, explain, metadata};
 use crate::config::{ConfigError, KafkaConfig};
 
 /// What has to be done so that the cluster is as the catalogue says.
@@ -218,7 +218,7 @@ impl TopicAdmin {
 
     /// The partition count of each topic that the cluster has.
     fn partitions(&self) -> Result<HashMap<String, usize>, TopicsError> {
-        let metadata = self.asking.fetch_metadata(None, self.config.request_timeout);
+        let metadata = metadata(&self.asking, None, self.config.request_timeout);
         let metadata = metadata.map_err(|error| self.failed(&error))?;
         let topics = metadata.topics().iter();
         Ok(topics.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())

@@ -175,6 +175,9 @@ async fn keep_running<T: Future<Output = Result<(), LogError>>>(
                 format!("{job} has stopped; keep the log longer, or accept the loss and set its group's offset anew")
             });
         }
+        if matches!(error, LogError::Stalled { .. }) {
+            metrics.stalled();
+        }
         tracing::error!(job = job.as_str(), %error, "the job begins again");
         metrics.unassigned(Some(error.to_string()));
         if began.elapsed() > WAIT_LAST {

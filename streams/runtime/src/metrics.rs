@@ -27,6 +27,7 @@ pub struct Families {
     emitted: IntCounterVec,
     unavailable: IntCounterVec,
     conflicts: IntCounterVec,
+    stalls: IntCounterVec,
 }
 
 /// What rises and falls.
@@ -104,6 +105,11 @@ impl Families {
             conflicts: counter(
                 "hansard_revision_conflicts_total",
                 "Further contents that were read of a revision; another revision follows each.",
+                &["job"],
+            )?,
+            stalls: counter(
+                "hansard_stalls_total",
+                "Memberships thrown away because nothing more was handed over although records were there.",
                 &["job"],
             )?,
         })
@@ -265,6 +271,11 @@ impl Metrics {
     /// One revision turned out to have two contents.
     pub fn revision_conflict(&self) {
         self.families.conflicts.with_label_values(&[self.job]).inc();
+    }
+
+    /// A membership was thrown away that made no progress.
+    pub fn stalled(&self) {
+        self.families.stalls.with_label_values(&[self.job]).inc();
     }
 
     pub(crate) fn transaction(&self, emitted: usize) {

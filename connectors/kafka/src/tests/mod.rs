@@ -3,6 +3,7 @@
 mod contract;
 mod faults;
 mod parts;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

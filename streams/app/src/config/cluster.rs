@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hansard_kafka::KafkaConfig;
 use hansard_registry::RegistryConfig;
@@ -81,9 +82,15 @@ impl Cluster {
         let brokers: Option<String> = values.take("kafka.brokers")?;
         let overrides = values.take_by("kafka.set", overrides)?;
         let static_members = values.take_by("kafka.static-membership", flag)?;
+        let progress_within =
+            values.take_by("kafka.progress-within", |text| match Duration::read(text)? {
+                within if within >= Duration::from_secs(10) => Ok(within),
+                _ => Err("10 s or more is wanted".to_owned()),
+            })?;
         let kafka = brokers.ok_or("kafka.brokers").map(|brokers| {
             let mut kafka = KafkaConfig::new(brokers, prefix, partitions);
             (kafka.overrides, kafka.static_members) = (overrides, static_members);
+            kafka.progress_within = progress_within;
             kafka
         });
         Ok(Self {

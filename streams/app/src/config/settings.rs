@@ -309,6 +309,11 @@ fn cluster() -> Vec<Setting> {
         new("s3.bucket", "", "The bucket of all objects."),
         new("s3.access-key", "", "The object store's access key.").secret(),
         new("s3.secret-key", "", "The object store's secret key.").secret(),
+        new(
+            "kafka.progress-within",
+            "1 min",
+            "A consumer that hands over nothing of what is there for so long is thrown away, and the group joined anew.",
+        ),
         new("upload.prefixes", "", "Where recordings of foreign producers may lie, as bucket/prefix."),
         new("run.listen", "127.0.0.1:8080", "Where the job gateway listens."),
         new("run.admin-listen", "127.0.0.1:8081", "Where probes, metrics and the operators' calls are answered."),

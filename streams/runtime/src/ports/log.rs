@@ -187,6 +187,15 @@ pub enum LogError {
         /// Where the log begins.
         begins: Offset,
     },
+    /// Nothing more is handed over although records are there and nothing holds them up: the membership is of no use any
+    /// more, and joining anew helps.
+    #[error("nothing was handed over for {within:?} of {}; the group is joined anew", shown(.places))]
+    Stalled {
+        /// The partitions that stand still.
+        places: Vec<Standstill>,
+        /// For how long, at least.
+        within: Duration,
+    },
     /// A record is larger than the log takes.
     #[error("a record of {bytes} bytes for {to} is larger than the log takes ({limit})")]
     TooLarge {
@@ -200,6 +209,23 @@ pub enum LogError {
     /// The log is closed: this process is shutting down.
     #[error("the log is closed")]
     Closed,
+}
+
+/// A partition of which nothing more is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standstill {
+    /// The partition.
+    pub from: TopicPartition,
+    /// The next offset to be handed over.
+    pub position: Offset,
+    /// Where what can be handed over ends: all transactions before it have ended.
+    pub end: Offset,
+}
+
+fn shown(places: &[Standstill]) -> String {
+    let place =
+        |Standstill { from, position, end }: &Standstill| format!("{from} from {} to {}", position.0, end.0);
+    places.iter().map(place).collect::<Vec<_>>().join(", ")
 }
 
 /// The log, shared.
