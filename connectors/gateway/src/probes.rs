@@ -41,8 +41,8 @@ pub fn starting(awaited: watch::Receiver<&'static str>) -> Router {
 
 /// Whether this process does its work. A gateway serves calls; without the database uploads still are served, so that
 /// alone does not take it out. A process without one is ready when every job has been assigned its partitions, and neither
-/// a job nor a probe finds a dependency down; the registry is needed for schemas of others alone, and a job that needs it
-/// says so. Why it is not is told to operators only: it names hosts.
+/// a job nor a probe finds a dependency down, of which the registry is one where the deployment has it. Why it is not is
+/// told to operators only: it names hosts.
 pub(crate) async fn readyz(
     State(gateway): State<Arc<Gateway>>,
     Extension(surface): Extension<Surface>,
@@ -50,7 +50,7 @@ pub(crate) async fn readyz(
 ) -> Response {
     let place = [TopicPartition { topic: Topic::Uploads, partition: Partition(0) }];
     let nothing = ObjectName { bucket: gateway.config.bucket.clone(), key: "readiness".to_owned() };
-    let Ports { log, objects, facts, .. } = &gateway.ports;
+    let Ports { log, objects, facts, schemas, .. } = &gateway.ports;
     let dependencies = tokio::join!(
         in_time(async { log.ends(&place).await.map(drop).map_err(|error| error.to_string()) }),
         in_time(async {
@@ -60,9 +60,15 @@ pub(crate) async fn readyz(
             }
         }),
         in_time(async { facts.conversations(None, 1).await.map(drop).map_err(|error| error.to_string()) }),
+        in_time(async {
+            match schemas {
+                Some(registry) => registry.probe().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        }),
     );
-    let (log, objects, database) = (&dependencies.0, &dependencies.1, &dependencies.2);
-    let named = [("log", log), ("objects", objects), ("database", database)];
+    let (log, objects, database, registry) = &dependencies;
+    let named = [("log", log), ("objects", objects), ("database", database), ("registry", registry)];
     let down = named.iter().filter_map(|(name, answer)| Some((*name, answer.as_ref().err()?.clone())));
     let standings = gateway.families.standings();
     let idle = standings.iter().filter_map(|(job, standing)| Some((*job, standing.why_not()?)));
@@ -78,6 +84,9 @@ pub(crate) async fn readyz(
         "objects": objects.is_ok(),
         "database": database.is_ok(),
     });
+    if schemas.is_some() {
+        body["registry"] = json!(registry.is_ok());
+    }
     if is_operator(surface, caller).is_ok() {
         body["why"] = json!(why);
     }

@@ -155,6 +155,11 @@ impl Schemas for SchemaRegistry {
             }
         }
     }
+
+    async fn probe(&self) -> Result<(), PortError> {
+        // The kinds of schemas that it knows: the least that there is to ask for.
+        self.call::<Vec<String>>(Method::GET, "/schemas/types", None).await.map(drop)
+    }
 }
 
 /// The cause without the address, which may hold a password.

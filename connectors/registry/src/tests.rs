@@ -146,6 +146,17 @@ async fn an_unknown_id_is_asked_for_once() {
     assert!(matches!(registry.schema(8).await, Err(PortError::Unavailable { .. })));
 }
 
+/// Whatever the connector remembers.
+#[tokio::test]
+async fn a_probe_finds_a_registry_that_is_down() {
+    let (mut registry, _) = deployment();
+    registry.schema(0x7FFF_FFFF).await.expect_err("no such id");
+    registry.probe().await.expect("it answers");
+    registry.config.url = unreachable();
+    let down = registry.probe().await.expect_err("nobody is there");
+    assert!(matches!(down, PortError::Unavailable { .. }), "{down}");
+}
+
 /// A port that nobody listens on.
 fn unreachable() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

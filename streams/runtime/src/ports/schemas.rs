@@ -19,6 +19,9 @@ pub trait Schemas: Send + Sync {
     /// # Errors
     /// [`PortError::NotFound`] where the registry has none under this id.
     async fn schema(&self, id: u32) -> Result<String, PortError>;
+
+    /// Asks whether the registry answers, whatever is remembered: what readiness asks.
+    async fn probe(&self) -> Result<(), PortError>;
 }
 
 impl Ports {

@@ -29,6 +29,10 @@ impl Schemas for Fake {
             _ => Err(PortError::NotFound { what: format!("schema id {id}") }),
         }
     }
+
+    async fn probe(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 fn framing() -> Framing {
