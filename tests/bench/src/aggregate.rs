@@ -1,6 +1,5 @@
 //! Facts through the aggregator, preloaded, on the embedded engine with everything durable.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -8,14 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hansard_core::id::{Offset, Partition};
-use hansard_jobs::aggregate::AggregateConfig;
-use hansard_jobs::effects::Storage;
-use hansard_jobs::topology::{Settings, aggregate};
-use hansard_runtime::metrics::Families;
-use hansard_runtime::ordered::OrderedConfig;
 use hansard_runtime::ports::log::{Log, TopicPartition};
-use hansard_schemas::{Topic, Topics};
-use prometheus::Registry;
+use hansard_schemas::Topic;
 use tokio::sync::watch;
 
 use crate::load::facts_of;
@@ -66,19 +59,10 @@ pub(crate) async fn run(directory: &Path, conversations: usize) -> Result<()> {
     let facts =
         ends(ports.log.as_ref(), &[Topic::Uploads, Topic::Splits, Topic::Transcripts, Topic::Failures])
             .await?;
-    let settings = Settings {
-        instance: "bench".to_owned(),
-        topics: Arc::new(Topics::default()),
-        storage: Arc::new(Storage::new("bench")),
-        jobs: BTreeMap::new(),
-        aggregate: AggregateConfig::default(),
-        ordered: OrderedConfig::default(),
-    };
-    let families = Families::register(&Registry::new())?;
     let (stop, stopping) = watch::channel(false);
     let begun = Usage::now()?;
     let log = Arc::clone(&ports.log);
-    let job = tokio::spawn(async move { aggregate(ports, &settings, &families, stopping).await });
+    let job = tokio::spawn(world::aggregator(ports, stopping));
     while ends(log.as_ref(), &[Topic::Finalizes]).await? < i64::try_from(conversations)? {
         ensure!(!job.is_finished(), "the aggregator ended by itself");
         tokio::time::sleep(Duration::from_millis(5)).await;

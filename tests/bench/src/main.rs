@@ -61,9 +61,14 @@ enum Bench {
         #[arg(long)]
         directory: Option<PathBuf>,
     },
-    /// The aggregator of one measurement of `kafka` in a process of its own.
+    /// One measurement of `kafka` in a process of its own.
     #[command(hide = true)]
-    KafkaRun(kafka::Place),
+    KafkaRun {
+        #[command(flatten)]
+        place: kafka::Place,
+        #[command(subcommand)]
+        work: kafka::Work,
+    },
     /// One measurement of `audio` in a process of its own.
     #[command(hide = true, subcommand)]
     AudioRun(audio::Run),
@@ -90,7 +95,7 @@ async fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Aggregate { facts, directory } => aggregate::compare(facts, directory),
         Bench::Kafka { measures, facts, directory } => kafka::compare(&measures, facts, directory).await,
-        Bench::KafkaRun(place) => kafka::run(place).await,
+        Bench::KafkaRun { place, work } => kafka::run(place, work).await,
         Bench::Audio { hours, memory, json } => audio::compare(hours, memory, json),
         Bench::AudioRun(run) => audio::run(run).await,
         Bench::Load { directory, facts, chunks } => load::load(&directory, facts, chunks).await,

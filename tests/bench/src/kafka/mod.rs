@@ -1,26 +1,31 @@
 //! The aggregator on a real broker. It is a process of its own; this one starts the services, loads the log, and reads
 //! the Finalizes as any consumer would.
 
-mod aggregator;
+mod bare;
+mod process;
 mod reader;
 mod services;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hansard_kafka::{KafkaLog, TopicAdmin};
+use hansard_scylla::migrate;
 
-pub(crate) use aggregator::{Place, run};
+pub(crate) use process::{Place, Work, run};
 
 use crate::load::{INTERLEAVED, Shape, append, facts_of, outgoing};
 use crate::usage::{Usage, Used};
-use aggregator::Aggregator;
+use process::{Cql, Process};
 use reader::Finalizes;
 use services::Services;
 
 /// Chunks of a conversation.
 const CHUNKS: usize = 20;
+/// The topics of facts.
+const FACTS: [&str; 4] = ["uploads", "splits", "transcripts", "failures"];
 /// A run that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -35,6 +40,8 @@ pub(crate) enum Measure {
     Kill,
     /// One conversation of 5,000 chunks less one, and 10,000 conversations open at once.
     Large,
+    /// Preloaded facts with the store in the database, beside a bare loop that writes the same rows; twice in turn.
+    Cql,
 }
 
 /// Runs the chosen measurements on one broker, each with topics of its own.
@@ -44,7 +51,9 @@ pub(crate) async fn compare(measures: &[Measure], facts: usize, directory: Optio
         None => tempfile::tempdir()?,
     };
     println!("load average before: {}", load_average()?);
-    let services = Services::start(temporary.path(), &["kafka"])?;
+    let mut names = vec!["kafka"];
+    names.extend(measures.contains(&Measure::Cql).then_some("cassandra"));
+    let services = Services::start(temporary.path(), &names)?;
     for measure in measures {
         let bench = Bench { services: &services, directory: temporary.path().join(format!("{measure:?}")) };
         match measure {
@@ -52,6 +61,7 @@ pub(crate) async fn compare(measures: &[Measure], facts: usize, directory: Optio
             Measure::Latency => bench.latency().await?,
             Measure::Kill => bench.kill(facts).await?,
             Measure::Large => bench.large().await?,
+            Measure::Cql => bench.cql(facts).await?,
         }
     }
     println!("load average after: {}", load_average()?);
@@ -72,22 +82,24 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Topics of its own, and the log on them.
     async fn log(&self, prefix: &str) -> Result<(Place, KafkaLog)> {
-        let place = Place {
-            brokers: self.services.kafka.clone(),
-            prefix: prefix.to_owned(),
-            directory: self.directory.clone(),
-        };
+        let place = Place { brokers: self.services.kafka.clone(), prefix: prefix.to_owned() };
         let config = place.config();
         let admin = TopicAdmin::new(&config, 1)?;
         admin.apply(&admin.diff().await?).await?;
         Ok((place, KafkaLog::new(config)?))
     }
 
+    /// The aggregator with the embedded store, in a directory that none has had.
+    fn embedded(&self, name: &str) -> Work {
+        Work::Embedded { directory: self.directory.join(name) }
+    }
+
     async fn rate(&self, facts: usize) -> Result<()> {
         let (place, log) = self.log("rate.").await?;
         let shape =
             Shape { conversations: facts / facts_of(CHUNKS), chunks: CHUNKS, interleaved: INTERLEAVED };
-        let figures = self.preloaded(&place, &log, shape).await?;
+        append(&log, outgoing(shape)).await?;
+        let figures = self.preloaded(&place, &self.embedded("store"), shape)?;
         println!("{CHUNKS} chunks, {INTERLEAVED} interleaved: {figures}");
         Ok(())
     }
@@ -100,26 +112,51 @@ impl Bench<'_> {
         ];
         for (prefix, shape) in shapes {
             let (place, log) = self.log(prefix).await?;
-            let place = Place { directory: place.directory.join(prefix), ..place };
-            let figures = self.preloaded(&place, &log, shape).await?;
+            append(&log, outgoing(shape)).await?;
+            let figures = self.preloaded(&place, &self.embedded(prefix), shape)?;
             println!("{} open at once, of {} segments: {figures}", shape.interleaved, 2 * shape.chunks);
         }
         Ok(())
     }
 
-    /// Loads, then measures until each conversation has its Finalize.
-    async fn preloaded(&self, place: &Place, log: &KafkaLog, shape: Shape) -> Result<String> {
+    async fn cql(&self, facts: usize) -> Result<()> {
+        let node = self.services.cql.clone().context("no address of the database")?;
+        let shape =
+            Shape { conversations: facts / facts_of(CHUNKS), chunks: CHUNKS, interleaved: INTERLEAVED };
+        for round in 1..=2 {
+            let (place, log) = self.log(&format!("cql{round}.")).await?;
+            append(&log, outgoing(shape)).await?;
+            let [bare, aggregator] = ["bare", "aggregator"]
+                .map(|name| Cql { node: node.clone(), keyspace: format!("{name}{round}") });
+            migrate(&bare.config()).await?;
+            println!("round {round}, bare loop:  {}", self.bare(&place, bare, records(shape))?);
+            migrate(&aggregator.config()).await?;
+            println!("round {round}, aggregator: {}", self.preloaded(&place, &Work::Cql(aggregator), shape)?);
+        }
+        Ok(())
+    }
+
+    /// Measures the bare loop on what is loaded.
+    fn bare(&self, place: &Place, cql: Cql, records: usize) -> Result<String> {
+        let services = self.services.begun()?;
+        let (mut bare, begun) = Process::start(place, &Work::Bare { cql, records })?;
+        bare.wait_for("done")?;
+        let figures = figures(records, &begun.since()?, &services)?;
+        bare.stop()?;
+        Ok(figures)
+    }
+
+    /// Measures on what is loaded, until each conversation has its Finalize.
+    fn preloaded(&self, place: &Place, work: &Work, shape: Shape) -> Result<String> {
         ensure!(shape.conversations > 0, "so few facts are less than one conversation");
-        append(log, outgoing(shape)).await?;
         let mut finalizes = Finalizes::subscribe(place)?;
-        let broker = self.services.broker()?;
-        let (aggregator, begun) = Aggregator::start(place)?;
+        let services = self.services.begun()?;
+        let (aggregator, begun) = Process::start(place, work)?;
         finalizes.read_until(shape.conversations, Instant::now() + PATIENCE)?;
-        let used = begun.since()?;
-        let broker = broker.as_ref().map(Usage::since).transpose()?;
+        let figures = figures(records(shape), &begun.since()?, &services)?;
         aggregator.stop()?;
         finalizes.verify(shape)?;
-        Ok(figures(records(shape), &used, broker.as_ref()))
+        Ok(figures)
     }
 
     async fn latency(&self) -> Result<()> {
@@ -127,7 +164,7 @@ impl Bench<'_> {
         let shape =
             Shape { conversations: 2_000 * 60 / facts_of(CHUNKS), chunks: CHUNKS, interleaved: INTERLEAVED };
         let mut finalizes = Finalizes::subscribe(&place)?;
-        let (aggregator, begun) = Aggregator::start(&place)?;
+        let (aggregator, begun) = Process::start(&place, &self.embedded("store"))?;
         let load = tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             let mut records = outgoing(shape).peekable();
@@ -162,12 +199,12 @@ impl Bench<'_> {
             Shape { conversations: facts / facts_of(CHUNKS), chunks: CHUNKS, interleaved: INTERLEAVED };
         append(&log, outgoing(shape)).await?;
         let mut finalizes = Finalizes::subscribe(&place)?;
-        let (aggregator, _) = Aggregator::start(&place)?;
+        let (aggregator, _) = Process::start(&place, &self.embedded("store"))?;
         finalizes.read_until(shape.conversations / 2, Instant::now() + PATIENCE)?;
         // Dropped, it is killed.
         drop(aggregator);
         let killed = SystemTime::now();
-        let (aggregator, _) = Aggregator::start(&place)?;
+        let (aggregator, _) = Process::start(&place, &self.embedded("store"))?;
         finalizes.read_until(shape.conversations, Instant::now() + PATIENCE)?;
         let caught_up = killed.elapsed()?;
         aggregator.stop()?;
@@ -187,16 +224,20 @@ fn records(shape: Shape) -> usize {
     facts + facts / 50
 }
 
+/// A line of figures: the process's own, and the CPU seconds of the services that are ours.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn figures(records: usize, used: &Used, broker: Option<&Used>) -> String {
+fn figures(records: usize, used: &Used, services: &[(&str, Usage)]) -> Result<String> {
     let millions = records as f64 / 1e6;
-    let broker = broker
-        .map_or("not ours".to_owned(), |used| format!("{:.1} CPU s a million", used.cpu_seconds / millions));
-    format!(
-        "{records} records in {:.2} s, {:.0} a second, {:.2} CPU s a million, peak {:.0} MiB; broker {broker}",
+    let mut line = format!(
+        "{records} records in {:.2} s, {:.0} a second, {:.2} CPU s a million, peak {:.0} MiB",
         used.seconds,
         records as f64 / used.seconds,
         used.cpu_seconds / millions,
         used.peak_mib,
-    )
+    );
+    for (name, begun) in services {
+        let seconds = begun.since()?.cpu_seconds / millions;
+        write!(line, "; {name} {seconds:.1} CPU s a million")?;
+    }
+    Ok(line)
 }

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::aggregator::Place;
+use super::{FACTS, Place};
 use crate::load::{Shape, failed_of, name};
 use crate::world::PARTITIONS;
 
@@ -137,7 +137,7 @@ fn millis(time: SystemTime) -> Result<i64> {
 
 /// When the log took in each conversation's last fact, repetitions aside.
 pub(crate) fn last_facts(place: &Place, records: usize) -> Result<HashMap<Vec<u8>, i64>> {
-    let consumer = consumer(place, &["uploads", "splits", "transcripts", "failures"])?;
+    let consumer = consumer(place, &FACTS)?;
     let mut before: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
     let mut last = HashMap::new();
     for read in 0..records {

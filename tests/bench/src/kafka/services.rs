@@ -12,6 +12,8 @@ pub(crate) struct Services {
     directory: Option<PathBuf>,
     /// The brokers' address.
     pub(crate) kafka: String,
+    /// A node of the database, where it was asked for.
+    pub(crate) cql: Option<String>,
 }
 
 fn script(name: &str) -> PathBuf {
@@ -19,10 +21,10 @@ fn script(name: &str) -> PathBuf {
 }
 
 impl Services {
-    /// Starts what `HANSARD_TEST_KAFKA` does not lead to.
+    /// Starts them, unless `HANSARD_TEST_KAFKA` leads to those that run already, with `HANSARD_TEST_CQL` beside it.
     pub(crate) fn start(below: &Path, names: &[&str]) -> Result<Self> {
         if let Ok(kafka) = std::env::var("HANSARD_TEST_KAFKA") {
-            return Ok(Self { directory: None, kafka });
+            return Ok(Self { directory: None, kafka, cql: std::env::var("HANSARD_TEST_CQL").ok() });
         }
         let directory = below.join("services");
         let started = Command::new(script("up"))
@@ -38,14 +40,20 @@ impl Services {
             line.map(str::to_owned)
         };
         let kafka = of("HANSARD_TEST_KAFKA").context("no address of the broker")?;
-        Ok(Self { directory: Some(directory), kafka })
+        Ok(Self { directory: Some(directory), kafka, cql: of("HANSARD_TEST_CQL") })
     }
 
-    /// What the broker's process has used so far; nothing where it was there before.
-    pub(crate) fn broker(&self) -> Result<Option<Usage>> {
+    /// What their processes have used so far; of none that were there before.
+    pub(crate) fn begun(&self) -> Result<Vec<(&'static str, Usage)>> {
+        let names = ["kafka", "cassandra"].into_iter().take(1 + usize::from(self.cql.is_some()));
+        let all = names.map(|name| Ok(self.usage(name)?.map(|usage| (name, usage))));
+        all.filter_map(Result::transpose).collect()
+    }
+
+    fn usage(&self, service: &str) -> Result<Option<Usage>> {
         let Some(directory) = &self.directory else { return Ok(None) };
-        let pid = std::fs::read_to_string(directory.join("kafka/pid"))?;
-        let pid = pid.split_ascii_whitespace().next().context("no pid of the broker")?;
+        let pid = std::fs::read_to_string(directory.join(service).join("pid"))?;
+        let pid = pid.split_ascii_whitespace().next().context("no pid of the service")?;
         Usage::of(pid).map(Some)
     }
 }
