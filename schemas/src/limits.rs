@@ -29,6 +29,8 @@ pub const OPTION_BYTES_MAX: usize = 128;
 pub const NAME_BYTES_MAX: usize = 1_024;
 /// Bytes of one field that can be written freely: labels, attributes, key terms, webhooks' URLs, an error's words.
 pub const FREE_BYTES_MAX: usize = 4_096;
+/// Webhooks of a conversation.
+pub const WEBHOOKS_MAX: usize = 8;
 /// Entries of one field that can be written freely.
 pub const FREE_ITEMS_MAX: usize = 500;
 /// The longest patience that a producer may ask for, in milliseconds: 30 days.

@@ -54,6 +54,7 @@ released! {
     Merge 1,
     Summary 1,
     Conversation 1,
+    Conversation 2,
     Delivery 1,
 }
 

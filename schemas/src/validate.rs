@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::limits::{
     CHUNK_MS_MAX, CHUNK_SEGMENTS_MAX, CHUNKS_MAX, CODE_BYTES_MAX, Checked, EVENT_ID_BYTES_MAX,
     FREE_BYTES_MAX, GAPS_MAX, Invalid, NAME_BYTES_MAX, OPTION_BYTES_MAX, PATIENCE_MS_MAX, STATUS_BYTES_MAX,
-    TIME_MS_MAX, below, check_chunk_id, check_conversation_id, check_track, demand, filled, finalize_digest,
-    free, length, name, names, natural, range, sha256, span,
+    TIME_MS_MAX, WEBHOOKS_MAX, below, check_chunk_id, check_conversation_id, check_track, demand, filled,
+    finalize_digest, free, length, name, names, natural, range, sha256, span,
 };
 use crate::records::{
     Callback, Failure, Finalize, Finish, Merge, Object, Open, Options, Record, Rerun, Segment, Split,
@@ -54,6 +54,7 @@ fn open(open: &Open) -> Checked {
     {
         patience.map_or(Ok(()), |patience| range(field, patience, 1, PATIENCE_MS_MAX))?;
     }
+    length("webhook_urls", open.webhook_urls.len(), WEBHOOKS_MAX)?;
     free("webhook_urls", open.webhook_urls.len(), open.webhook_urls.iter())
 }
 

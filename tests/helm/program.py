@@ -39,10 +39,12 @@ class Program(unittest.TestCase):
             environment = {each["name"]: each.get("value", "a-pod-0") for each in given}
             self.assertEqual(environment["HANSARD_CONFIG"], "/etc/hansard/settings/hansard.toml")
             environment = {name: value for name, value in environment.items() if name.startswith("HANSARD_")}
+            signing = Path(directory) / "signing"
             for name in environment:
                 if name.endswith("_FILE"):
-                    environment[name] = str(secret)
+                    environment[name] = str(signing if "WEBHOOK" in name else secret)
             secret.write_text("name:operator:0123456789abcdef0123456789abcdef=", encoding="utf-8")
+            signing.write_text(f"whsec_{'A' * 32}", encoding="utf-8")
             environment["HANSARD_CONFIG"] = str(path)
             code, out, said = hansard.run("config", "print", "--json", env=hansard.environment(**environment))
         self.assertEqual(code, 0, said)

@@ -1,5 +1,6 @@
 //! What can be set of the gateway, with defaults.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hansard_core::Rules;
@@ -26,6 +27,8 @@ pub struct Config {
     /// Within so long of an erasure sweep has deleted its objects, as receipts say; `None` where it only tells what it
     /// would do. Default 2 h: two runs.
     pub objects_gone_within: Option<Millis>,
+    /// Which URLs may be webhooks; `None` where nobody calls any.
+    pub webhooks: Option<UrlCheck>,
     /// What an outsider can grow.
     pub limits: Limits,
 }
@@ -42,8 +45,33 @@ impl Config {
             cors_origins: Vec::new(),
             rules: Rules::default(),
             objects_gone_within: Some(Millis::hours(2)),
+            webhooks: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// Says why a URL may not be called.
+type Why = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// Which URLs may be webhooks: what calls them knows.
+#[derive(Clone)]
+pub struct UrlCheck(Arc<Why>);
+
+impl UrlCheck {
+    /// By a function that says why a URL may not be called.
+    pub fn new(why: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(why))
+    }
+
+    pub(crate) fn check(&self, url: &str) -> Result<(), String> {
+        (self.0)(url)
+    }
+}
+
+impl std::fmt::Debug for UrlCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UrlCheck")
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) async fn open(
         (None, None) => gateway.fresh(),
     };
     check_id(&id)?;
+    gateway.check_webhooks(&opening.webhook_urls)?;
     let options = Options {
         language: opening.language,
         provider: opening.provider,
@@ -106,6 +107,21 @@ pub(crate) async fn open(
     let claims = UploadClaims { conversation: id.clone(), options, expires_at };
     let upload_token = sign(&gateway.config.signing_key, &claims);
     Ok((StatusCode::CREATED, Json(Opened { id, upload_token, upload_token_expires_at: expires_at })))
+}
+
+impl Gateway {
+    /// A URL may hold a secret: its place is told, not its text.
+    fn check_webhooks(&self, urls: &[String]) -> Result<(), Problem> {
+        let refuse = |cause: String| Err(Problem::new(Code::InvalidField, &cause));
+        match &self.config.webhooks {
+            _ if urls.is_empty() => Ok(()),
+            None => refuse("webhook_urls: nobody calls webhooks here until webhook.secret is set".to_owned()),
+            Some(check) => urls.iter().enumerate().try_for_each(|(place, url)| match check.check(url) {
+                Ok(()) => Ok(()),
+                Err(why) => refuse(format!("webhook_urls[{place}] {why}")),
+            }),
+        }
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

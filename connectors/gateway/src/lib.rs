@@ -37,7 +37,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tokio::sync::Semaphore;
 
 pub use caller::{Keys, Role};
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, UrlCheck};
 pub use presign::{Link, PartLink, Presign, Wanted};
 pub use probes::starting;
 pub use problem::{Code, Problem};

@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* Every job runs somewhere; the gateway, which the Service finds, and sweep, which must not run twice, in one process. */}}
 {{- define "hansard.check" -}}
-{{- $all := list "gateway" "split" "transcribe" "aggregate" "merge" "summarize" "sweep" }}
+{{- $all := list "gateway" "split" "transcribe" "aggregate" "merge" "summarize" "notify" "sweep" }}
 {{- $running := list }}
 {{- range $process, $of := .Values.jobs }}
   {{- range $of.run }}{{ $running = append $running . }}{{ end }}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- range list "kafka.brokers" "store.nodes" "s3.bucket" }}
   {{- if not (index $.Values.settings .) }}{{ fail (printf "settings: %s is not set" .) }}{{ end }}
 {{- end }}
-{{- range list "keys" "run.signing-key" "s3.access-key" "s3.secret-key" }}
+{{- range list "keys" "run.signing-key" "s3.access-key" "s3.secret-key" "webhook.secret" }}
   {{- if not (index $.Values.secrets .) }}{{ fail (printf "secrets: %s is not set; name an existing Secret and its key" .) }}{{ end }}
 {{- end }}
 {{- end }}
@@ -74,10 +74,13 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The secrets of a pod, as JSON: callers' keys and what signs their tokens are the gateway's alone; takes the root and
-whether it is one. */}}
+{{/* The secrets of a pod, as JSON: callers' keys and what signs their tokens are the gateway's alone, and what signs
+webhooks is notify's; takes the root and the pod's jobs. */}}
 {{- define "hansard.secrets" -}}
-{{ if .gateway }}{{ toJson .root.Values.secrets }}{{ else }}{{ omit .root.Values.secrets "keys" "run.signing-key" | toJson }}{{ end }}
+{{- $secrets := .root.Values.secrets }}
+{{- if not (has "gateway" .run) }}{{ $secrets = omit $secrets "keys" "run.signing-key" }}{{ end }}
+{{- if not (has "notify" .run) }}{{ $secrets = omit $secrets "webhook.secret" }}{{ end }}
+{{- toJson $secrets }}
 {{- end }}
 
 {{/* The environment of a container: the file with settings, and the files with secrets; takes what hansard.secrets takes. */}}

@@ -34,6 +34,8 @@ record! {
         pub labels: BTreeMap<String, String>,
         /// Whether the conversation was erased; nothing else is told about it then.
         pub erased: bool,
+        /// Whether Open names webhooks, which notify is to call.
+        pub webhooks: bool,
     }
 }
 

@@ -103,6 +103,16 @@ fn what_can_be_written_freely_is_bounded_in_bytes_and_entries() {
 }
 
 #[test]
+fn a_conversation_has_at_most_8_webhooks() {
+    let open = |count: usize| {
+        let webhook_urls = vec!["https://example.org/hook".to_owned(); count];
+        Record::from(crate::Open { webhook_urls, ..samples::open() })
+    };
+    assert_eq!(validate(&open(8)), Ok(()));
+    assert_eq!(refused(open(9)), ("webhook_urls", "too_long"));
+}
+
+#[test]
 fn words_outside_their_vocabulary_are_refused() {
     let mut rerun = samples::rerun();
     rerun.stage = "split".into();

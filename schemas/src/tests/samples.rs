@@ -13,8 +13,16 @@ const HEX: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00
 /// The samples of a released version: fields that came later have their defaults.
 pub(super) fn of(version: u32) -> Vec<Record> {
     match version {
-        1 => all(),
+        1 => all().into_iter().map(as_of_1).collect(),
+        2 => all(),
         other => panic!("samples of version {other} are needed, with the fields that it added"),
+    }
+}
+
+fn as_of_1(record: Record) -> Record {
+    match record {
+        Record::Conversation(conversation) => Conversation { webhooks: false, ..conversation }.into(),
+        other => other,
     }
 }
 
@@ -332,6 +340,7 @@ fn conversation() -> Conversation {
         delivered_at: Some(1_760_000_000_000),
         labels: map("team", "north".to_owned()),
         erased: true,
+        webhooks: true,
     })
 }
 

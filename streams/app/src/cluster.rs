@@ -48,6 +48,8 @@ pub(crate) enum Job {
     Merge,
     /// Summarises a conversation.
     Summarize,
+    /// Calls webhooks.
+    Notify,
     /// Removes what nothing refers to.
     Sweep,
 }
@@ -62,6 +64,7 @@ impl Job {
             Self::Aggregate => Some(Stage::Aggregate),
             Self::Merge => Some(Stage::Merge),
             Self::Summarize => Some(Stage::Summarize),
+            Self::Notify => Some(Stage::Notify),
         }
     }
 }
@@ -91,6 +94,9 @@ impl Cluster {
         let config::Bucket { name: bucket, service } = given(objects)?;
         if jobs.contains(&Job::Gateway) {
             config.refuse_open(&[public, config.cluster.admin_listen])?;
+        }
+        if jobs.contains(&Job::Notify) && config.webhook.secrets.is_empty() {
+            given(Err("webhook.secret"))?;
         }
         let signing_key = signing_key(&config.cluster, jobs)?;
         let address = match jobs.contains(&Job::Gateway) {

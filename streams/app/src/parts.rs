@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use hansard_audio::{AudioPath, Decoder, PlanMs};
 use hansard_core::id::Millis;
-use hansard_gateway::{Gateway, SigningKey};
+use hansard_gateway::{Gateway, SigningKey, UrlCheck};
 use hansard_jobs::effects::Storage;
 use hansard_jobs::ports::Speech;
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepMetrics};
@@ -20,6 +20,7 @@ use hansard_runtime::ports::facts::Erasures;
 use hansard_s3::S3Objects;
 use hansard_schemas::{Stage, Topics};
 use hansard_summary::Extractive;
+use hansard_webhook::Webhooks;
 use prometheus::Registry;
 
 use crate::adapters::{S3Links, SweepPort};
@@ -75,7 +76,7 @@ impl Parts {
         let Basis { ports, traces, objects, erasures, speech, .. } = basis;
         let Basis { bucket, instance, topics, temporary, signing_key, .. } = basis;
         let Config { keys, cors_origins, aggregate, limits, speech: recognizer, audio, .. } = config;
-        let Config { jobs, sweep, cluster, .. } = config;
+        let Config { jobs, sweep, cluster, webhook, .. } = config;
         let registry = Registry::new();
         let families = Families::register(&registry)?;
         traces.iter().try_for_each(|traces| traces.register(&registry))?;
@@ -84,6 +85,12 @@ impl Parts {
         (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
             (keys, cors_origins, aggregate.rules, limits);
         gateway.objects_gone_within = gone_within(&sweep);
+        // In a cluster the secret is another process's.
+        if cluster.kafka.is_ok() || !webhook.secrets.is_empty() {
+            let rules = webhook.rules.clone();
+            let check = move |url: &str| rules.check(url).map(drop).map_err(|error| error.to_string());
+            gateway.webhooks = Some(UrlCheck::new(check));
+        }
         let mut storage = Storage::new(&bucket);
         storage.allowed.extend(cluster.upload_prefixes);
         storage.upload_bytes_max = i64::try_from(limits.upload_bytes).unwrap_or(i64::MAX);
@@ -95,6 +102,7 @@ impl Parts {
             audio: Arc::new(audio_path(audio, temporary, limits.upload_bytes)?),
             speech,
             summarizer: Arc::new(Extractive),
+            webhook: Arc::new(Webhooks::new(webhook)?),
         };
         let settings = Arc::new(Settings {
             instance,

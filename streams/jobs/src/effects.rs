@@ -14,7 +14,7 @@ use hansard_runtime::ports::journal::{JournalKey, SubmissionId};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::{Failed, Input};
-use hansard_schemas::{Finalize, Object, Record, RecordName, Stage, decode, event_id};
+use hansard_schemas::{Finalize, Object, Open, Record, RecordName, Stage, decode, event_id};
 
 use crate::convert;
 
@@ -154,6 +154,16 @@ pub async fn fetch(ports: &Ports, object: &Object, bytes_max: usize) -> Result<B
         }
     }
     Ok(bytes.into())
+}
+
+/// The Open that stands: the first in the log.
+#[must_use]
+pub fn standing_open(rows: &[Row]) -> Option<&Open> {
+    let opens = rows.iter().filter_map(|row| match &row.record {
+        Record::Open(open) => Some((row.offset, open)),
+        _ => None,
+    });
+    opens.min_by_key(|(offset, _)| *offset).map(|(_, open)| open)
 }
 
 /// The facts of a conversation for a stage that answers a Finalize.

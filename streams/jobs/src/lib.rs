@@ -7,6 +7,7 @@ pub mod aggregate;
 pub use hansard_runtime::convert;
 pub mod effects;
 pub mod merge;
+pub mod notify;
 pub mod ports;
 pub mod split;
 pub mod summarize;

@@ -1,10 +1,11 @@
-//! What the stages need beside the runtime's ports: the audio path, speech recognition, summaries. Each connector
-//! classes its own failures; no stage reads an error's text.
+//! What the stages need beside the runtime's ports: the audio path, speech recognition, summaries, webhooks. Each
+//! connector classes its own failures; no stage reads an error's text.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use hansard_core::document::Document;
+use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, SplitSegment, Word};
@@ -198,4 +199,29 @@ pub struct SummarizerIdentity {
     pub model: String,
     /// By which prompt or rule.
     pub prompt_version: String,
+}
+
+/// What is told to a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The same for every repetition, so that the receiver can drop repetitions.
+    pub id: String,
+    /// Whom to tell.
+    pub url: String,
+    /// When.
+    pub at: Timestamp,
+    /// JSON, sent as it is.
+    pub body: Bytes,
+}
+
+/// Calls URLs that somebody outside has named.
+///
+/// An implementation must: answer within its own time limit; send the body's bytes, signed together with the id and the
+/// time; reach no address but those that outsiders may have called; follow no redirect; read no more of an answer than it
+/// needs; keep all of a URL but its host out of failures. A receiver that cannot be reached is transient, never
+/// unavailable: others go on.
+#[async_trait]
+pub trait Webhook: Send + Sync {
+    /// Sends one notice; the status of an answer that says it was taken.
+    async fn post(&self, notice: &Notice) -> Result<u16, Failed>;
 }

@@ -4,7 +4,6 @@
 //! document, one immutable object a revision, then one call of the summarizer, kept in the journal. Bad input: a newer
 //! revision, or texts that are not those of the finalize, make this one superseded, without paying.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,7 +22,7 @@ use hansard_schemas::{Finalize, FinalizeChunk, Options, Record, RecordName, Summ
 use sha2::{Digest as _, Sha256};
 
 use crate::aggregate::hex;
-use crate::effects::{Effect, Known, event_of, journal_key, known, result};
+use crate::effects::{Effect, Known, event_of, journal_key, known, result, standing_open};
 use crate::ports::{Summarizer, SummarizerIdentity};
 
 /// The stage.
@@ -176,13 +175,7 @@ fn gap(gap: &hansard_schemas::Gap) -> Gap {
 
 /// The options of the conversation's Open, overlaid by those of the stage's highest rerun.
 fn options(finalize: &Finalize, known: &Known, stage: &str) -> Options {
-    let mut opens: BTreeMap<i64, &Options> = BTreeMap::new();
-    for row in &known.rows {
-        if let Record::Open(hansard_schemas::Open { options: Some(options), .. }) = &row.record {
-            opens.insert(row.offset.0, options);
-        }
-    }
-    let own = opens.into_values().next().cloned().unwrap_or_default();
+    let own = standing_open(&known.rows).and_then(|open| open.options.clone()).unwrap_or_default();
     let over = finalize.options.get(stage).map(crate::convert::core_options);
     over.map_or(own.clone(), |over| crate::convert::overlaid(&own, &over))
 }

@@ -21,14 +21,15 @@ use tokio::sync::watch;
 use crate::aggregate::{Aggregate, AggregateConfig};
 use crate::effects::{Effect, Storage};
 use crate::merge::Merge;
-use crate::ports::{Audio, Speech, Summarizer};
+use crate::notify::Notify;
+use crate::ports::{Audio, Speech, Summarizer, Webhook};
 use crate::split::Split;
 use crate::summarize::Summarize;
 use crate::transcribe::Transcribe;
 
 /// The jobs that run a loop on the log, in the order of the dataflow.
-pub const JOBS: [Stage; 5] =
-    [Stage::Split, Stage::Transcribe, Stage::Aggregate, Stage::Merge, Stage::Summarize];
+pub const JOBS: [Stage; 6] =
+    [Stage::Split, Stage::Transcribe, Stage::Aggregate, Stage::Merge, Stage::Summarize, Stage::Notify];
 
 /// What the stages need beside the shared ports.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct Connectors {
     pub speech: Arc<dyn Speech>,
     /// For summarize.
     pub summarizer: Arc<dyn Summarizer>,
+    /// For notify.
+    pub webhook: Arc<dyn Webhook>,
 }
 
 /// How one effect job runs.
@@ -70,19 +73,25 @@ pub struct Settings {
 }
 
 impl JobSettings {
-    /// The defaults of a job: recordings take long and are few, segments are many and short.
+    /// The defaults of a job: recordings take long and are few, segments are many and short; a receiver of webhooks may be
+    /// away for an hour, and is told of one conversation's changes one after the other.
     #[must_use]
     pub fn of(stage: Stage) -> Self {
         let (in_flight_max, per_conversation, call_max) = match stage {
             Stage::Split => (2, 2, Millis::hours(1)),
             Stage::Merge => (2, 1, Millis::hours(2)),
             Stage::Transcribe => (64, 8, Millis::minutes(2)),
-            Stage::Summarize | Stage::Notify | Stage::Aggregate => (16, 2, Millis::minutes(5)),
+            Stage::Summarize | Stage::Aggregate => (16, 2, Millis::minutes(5)),
+            Stage::Notify => (64, 1, Millis::seconds(30)),
         };
         let mut effects = EffectsConfig::default();
         effects.bounds.in_flight_max = in_flight_max;
         effects.bounds.in_flight_per_conversation_max = per_conversation;
-        Self { policy: Policy::default(), effects, call_max }
+        let mut policy = Policy::default();
+        if stage == Stage::Notify {
+            policy.attempts = 10;
+        }
+        Self { policy, effects, call_max }
     }
 }
 
@@ -117,10 +126,8 @@ pub async fn run(
         Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
         Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
-        Stage::Aggregate | Stage::Notify => {
-            member.leave().await;
-            return Ok(());
-        }
+        Stage::Notify => Arc::new(Notify::new(effect, connectors.webhook)),
+        Stage::Aggregate => unreachable!("it runs on a loop of its own"),
     };
     let redeliver = redeliver(job, own.policy, &ports, settings);
     Effects::new(stage, ports, redeliver, own.effects, metrics).run(member, shutdown).await

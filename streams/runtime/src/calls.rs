@@ -15,6 +15,8 @@ const CONVERSATIONS: usize = 3;
 /// The answers of the last calls of one stage.
 #[derive(Debug, Default)]
 pub(crate) struct RecentCalls {
+    /// Whether they all go to one dependency.
+    alike: bool,
     calls: VecDeque<(Arc<[u8]>, Option<&'static str>)>,
     pauses: u32,
     /// When the last pause is over.
@@ -31,6 +33,11 @@ pub(crate) enum Verdict {
 }
 
 impl RecentCalls {
+    /// None yet; `alike` where they all go to one dependency, so that their answers tell of it.
+    pub(crate) fn new(alike: bool) -> Self {
+        Self { alike, ..Self::default() }
+    }
+
     /// Remembers an outcome. A retry turns into a wait where most of the last 20 calls, from at least three
     /// conversations, ended in the same transient answer; the log is not to be shovelled into retry topics.
     pub(crate) fn judge(
@@ -90,7 +97,7 @@ impl RecentCalls {
         let most = conversations.len() * 2 > CALLS;
         conversations.sort_unstable();
         conversations.dedup();
-        most && conversations.len() >= CONVERSATIONS
+        self.alike && most && conversations.len() >= CONVERSATIONS
     }
 }
 
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn eleven_of_twenty_from_three_conversations_are_an_outage() {
-        let mut calls = RecentCalls::default();
+        let mut calls = RecentCalls::new(true);
         for n in 0..10 {
             assert_eq!(
                 judge(&mut calls, n % 3, retry("timeout")),
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn two_conversations_are_bad_luck() {
-        let mut calls = RecentCalls::default();
+        let mut calls = RecentCalls::new(true);
         for n in 0..40 {
             assert_eq!(
                 judge(&mut calls, n % 2, retry("timeout")),
@@ -142,8 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn many_dependencies_are_no_outage() {
+        let mut calls = RecentCalls::new(false);
+        for n in 0..40 {
+            let verdict = judge(&mut calls, n, retry("timeout"));
+            assert_eq!(verdict, Verdict::Commit(retry("timeout")), "call {n}");
+        }
+    }
+
+    #[test]
     fn the_wait_is_bounded_and_starts_anew_after_a_success() {
-        let mut calls = RecentCalls::default();
+        let mut calls = RecentCalls::new(true);
         let policy = Policy::default();
         let name: Arc<[u8]> = Arc::from(b"c".to_vec());
         let down = || Outcome::Wait { cause: "down".to_owned(), retry_after: None };
@@ -162,7 +178,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_together_are_one_pause() {
-        let mut calls = RecentCalls::default();
+        let mut calls = RecentCalls::new(true);
         let policy = Policy::default();
         let name: Arc<[u8]> = Arc::from(b"c".to_vec());
         let mut down = |now: i64| {

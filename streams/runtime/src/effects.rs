@@ -124,7 +124,7 @@ impl Effects {
             committing: None,
             times: Vec::new(),
             oversized: Oversized::default(),
-            calls: RecentCalls::default(),
+            calls: RecentCalls::new(self.stage.shares_a_dependency()),
             waits_for: None,
             drain_until: None,
         };

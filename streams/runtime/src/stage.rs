@@ -105,6 +105,11 @@ pub trait Stage: Send + Sync {
     /// Which stage it is.
     fn stage(&self) -> hansard_schemas::Stage;
 
+    /// Whether its calls all go to one dependency, so that many that end alike tell of it and not of their records.
+    fn shares_a_dependency(&self) -> bool {
+        true
+    }
+
     /// Whether it acts on this record at all; what it does not want is passed over.
     fn wants(&self, record: &Record) -> bool;
 

@@ -11,9 +11,9 @@ use super::tree::{File, hold, root};
 const INNER: [&str; 3] = ["hansard-core", "hansard-schemas", "hansard-runtime"];
 const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-jobs"];
 
-/// Which of our crates each may use, apart from its tests. Audio, speech and summary implement ports that live in jobs.
+/// Which of our crates each may use, apart from its tests. Audio, speech, summary and webhook implement ports that live in jobs.
 /// The program, the scenarios and the benchmarks may use all.
-const OURS: [(&str, &[&str]); 15] = [
+const OURS: [(&str, &[&str]); 16] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
     ("hansard-runtime", &["hansard-core", "hansard-schemas"]),
@@ -29,6 +29,7 @@ const OURS: [(&str, &[&str]); 15] = [
     ("hansard-audio", &WITH_JOBS),
     ("hansard-speech", &WITH_JOBS),
     ("hansard-summary", &WITH_JOBS),
+    ("hansard-webhook", &WITH_JOBS),
 ];
 const FREE: [&str; 3] = ["hansard", "hansard-bench", "hansard-tests"];
 
@@ -58,7 +59,10 @@ const CLIENTS: [(&str, &[&str]); 22] = [
     ("claxon", &["hansard-audio", "hansard-speech"]),
     ("opentelemetry", &["hansard-otlp"]),
     ("libloading", &["hansard-speech"]),
-    ("reqwest", &["hansard-speech", "hansard-summary", "hansard-gateway", "hansard-registry"]),
+    (
+        "reqwest",
+        &["hansard-speech", "hansard-summary", "hansard-gateway", "hansard-registry", "hansard-webhook"],
+    ),
     ("hyper", &["hansard-s3", "hansard-embedded", "hansard-gateway"]),
     ("axum", &["hansard-gateway"]),
     ("tower", &["hansard-gateway"]),

@@ -103,7 +103,12 @@ impl Script {
         let words = Words::of(rest);
         let moment = length(moment);
         let verb = words.at(0);
-        if !self.started && verb != "start" && verb != "set" && verb != "trap" && verb != "speech" {
+        if !self.started
+            && verb != "start"
+            && verb != "set"
+            && verb != "trap"
+            && !matches!(verb, "speech" | "webhook")
+        {
             self.deployment.start("a", &JOBS);
             self.started = true;
         }
@@ -139,6 +144,10 @@ impl Script {
             "speech" => {
                 let answers = words.plain[2..].iter().map(|word| answer(word));
                 self.deployment.ledger.script(words.at(1), answers);
+            }
+            "webhook" => {
+                let answers = words.plain[2..].iter().map(|word| answer(word));
+                self.deployment.ledger.script(&format!("webhook https://{}", words.at(1)), answers);
             }
             "trap" => {
                 let call = words.at(2).to_owned();
@@ -210,6 +219,11 @@ impl Script {
                 conversation_id,
                 idle_after_ms: words.length("idle").map(|length| length.0),
                 missing_after_ms: words.length("missing").map(|length| length.0),
+                webhook_urls: words
+                    .valued
+                    .get("webhooks")
+                    .map(|names| urls(words.at(1), names))
+                    .unwrap_or_default(),
                 ..Open::default()
             }
             .into(),
@@ -262,6 +276,11 @@ impl Script {
         };
         self.producer.upload(&chunk, !words.has("absent"))
     }
+}
+
+/// Webhooks by their names, below the conversation's own host.
+fn urls(conversation: &str, names: &str) -> Vec<String> {
+    names.split(',').map(|name| format!("https://{conversation}/{name}")).collect()
 }
 
 /// `ok`, `hang`, or `class:code[:retry-after in seconds]`.

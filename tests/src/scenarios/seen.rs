@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hansard_core::id::Timestamp;
 use hansard_jobs::sweep::Report;
 use hansard_runtime::driver::Stored;
-use hansard_schemas::{Conversation, Failure, Finalize, Merge, Record, Summary, Topic, decode};
+use hansard_schemas::{Conversation, Delivery, Failure, Finalize, Merge, Record, Summary, Topic, decode};
 
 use crate::simulation::deployment::{Deployment, START};
 
@@ -17,6 +17,9 @@ struct Told {
     summaries: Vec<Summary>,
     statuses: Vec<Conversation>,
     failures: Vec<Failure>,
+    deliveries: Vec<Delivery>,
+    /// Calls of webhooks, by the end of their URLs: each with the id that it had.
+    posts: BTreeMap<String, Vec<String>>,
     rows: usize,
     speech_calls: usize,
     summary_calls: usize,
@@ -42,6 +45,13 @@ impl Seen {
         let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept };
         world.log().iter().for_each(|stored| seen.learn(stored));
         for call in &deployment.ledger.open().calls {
+            if let Some((conversation, name)) =
+                call.name.strip_prefix("webhook https://").and_then(|url| url.split_once('/'))
+            {
+                let told = seen.told.entry(conversation.to_owned()).or_default();
+                told.posts.entry(name.to_owned()).or_default().push(call.submission.clone());
+                continue;
+            }
             let name = call.name.strip_prefix("summary of ");
             let told = seen.told.entry(name.or(call.name.split('/').next()).unwrap_or_default().to_owned());
             match name {
@@ -82,6 +92,7 @@ impl Seen {
             Record::Summary(summary) => told.summaries.push(summary),
             Record::Conversation(status) => told.statuses.push(status),
             Record::Failure(failure) => told.failures.push(failure),
+            Record::Delivery(delivery) => told.deliveries.push(delivery),
             _ => {}
         }
     }
@@ -195,6 +206,11 @@ impl Told {
                 let text = self.summaries.last().and_then(|summary| summary.text.clone());
                 text.map_or_else(none, |text| text.replace(' ', "_"))
             }
+            "posts" => list(self.posts.iter().map(|(name, ids)| {
+                let each: BTreeSet<&String> = ids.iter().collect();
+                format!("{name}:{}/{}", ids.len(), each.len())
+            })),
+            "deliveries" => list(self.deliveries.iter().map(|delivery| delivery.outcome.clone())),
             "merges" => self.merges.len().to_string(),
             "summaries" => self.summaries.len().to_string(),
             "calls" => self.speech_calls.to_string(),

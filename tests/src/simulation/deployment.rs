@@ -87,8 +87,12 @@ impl Deployment {
             ordered: self.ordered.clone(),
         };
         for job in jobs.iter().copied() {
-            let connectors =
-                Connectors { audio: fakes.clone(), speech: fakes.clone(), summarizer: fakes.clone() };
+            let connectors = Connectors {
+                audio: fakes.clone(),
+                speech: fakes.clone(),
+                summarizer: fakes.clone(),
+                webhook: fakes.clone(),
+            };
             let (settings, families) = (settings.clone(), self.families.clone());
             let (ports, stopping, world) = (process.ports(), stopping.clone(), self.world.clone());
             let task = async move {

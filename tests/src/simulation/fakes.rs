@@ -14,8 +14,8 @@ use hansard_core::document::Document;
 use hansard_core::id::{Digest, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Speech, SpeechReply,
-    SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply,
+    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Notice, Speech, SpeechReply,
+    SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
@@ -40,8 +40,9 @@ pub(crate) enum Answer {
 /// One call of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// `conversation/chunk/segment` for speech.
+    /// `conversation/chunk/segment` for speech, `webhook URL` for webhooks.
     pub(crate) name: String,
+    /// The submission's id, or what the receiver of a webhook drops repetitions by.
     pub(crate) submission: String,
     pub(crate) began: Timestamp,
     /// When it ended and whether well; nothing where it was cut off.
@@ -245,6 +246,26 @@ impl Summarizer for Fakes {
                 let text = format!("{} lines were said", document.lines.len());
                 Ok(SummaryReply { text, ..SummaryReply::default() })
             }
+        };
+        self.ledger.end(call, self.process.world_now(), answer.is_ok());
+        answer
+    }
+}
+
+#[async_trait]
+impl Webhook for Fakes {
+    async fn post(&self, notice: &Notice) -> Result<u16, Failed> {
+        let name = format!("webhook {}", notice.url);
+        let (call, answer) = self.ledger.begin(&name, &notice.id, self.process.world_now());
+        let called = self.process.call("webhook.call", |_| ()).await;
+        let answer = match (answer, called) {
+            (Answer::Hang, _) => std::future::pending().await,
+            (Answer::Fail { class, code, retry_after_s }, _) => Err(Failed {
+                retry_after: retry_after_s.map(Duration::from_secs),
+                ..Failed::new(class, code, "as told")
+            }),
+            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
+            (Answer::Ok | Answer::Long, Ok(())) => Ok(204),
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());
         answer

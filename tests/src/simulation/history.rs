@@ -101,6 +101,7 @@ impl History {
             history.plan_trouble();
         }
         history.plan_sweeps(Rng::new(seed ^ 0xBE50));
+        history.plan_webhooks(Rng::new(seed ^ 0x0B11));
         history
     }
 
@@ -215,6 +216,26 @@ impl History {
             let (conversation, chunk) = (format!("c{number}"), format!("abandoned{number}"));
             let chunk = ChunkSpec { conversation, chunk, ..ChunkSpec::default() };
             self.plan(rng.millis(TROUBLE), Deed::Abandon(Box::new(chunk)));
+        }
+    }
+
+    /// Drawn apart, likewise.
+    fn plan_webhooks(&mut self, mut rng: Rng) {
+        for number in 0..rng.below(3) {
+            let conversation_id = format!("c{number}");
+            let webhook_urls: Vec<String> =
+                (0..=rng.below(2)).map(|name| format!("https://{conversation_id}/{name}")).collect();
+            for url in &webhook_urls {
+                let mut answers = Vec::new();
+                while rng.chance(3000) && answers.len() < 30 {
+                    let (class, code) =
+                        [(Class::Transient, "http_500"), (Class::Permanent, "http_400")][rng.index(2)];
+                    answers.push(Answer::Fail { class, code, retry_after_s: None });
+                }
+                self.deployment.ledger.script(&format!("webhook {url}"), answers);
+            }
+            let open = Open { conversation_id, webhook_urls, ..Open::default() };
+            self.plan(rng.millis(60_000), Deed::Say(Box::new(open.into())));
         }
     }
 
@@ -339,5 +360,5 @@ impl History {
     }
 
     /// The stages whose groups must have read everything in the end.
-    pub(super) const READERS: [Stage; 5] = JOBS;
+    pub(super) const READERS: [Stage; 6] = JOBS;
 }

@@ -10,6 +10,7 @@ mod history;
 mod keeping;
 mod mutants;
 pub(crate) mod producer;
+mod telling;
 mod timing;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -13,6 +13,29 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{BUCKET, Down, Fixture, fixture};
+use crate::UrlCheck;
+
+#[tokio::test]
+async fn webhooks_are_checked_before_they_are_promised() {
+    let opening = |urls: &[&str]| json!({ "id": "c-1", "webhook_urls": urls });
+    let off = fixture().await;
+    let refused = off.post("/v1/conversations", opening(&["https://example.org/"])).await;
+    refused.refused(400, "invalid_field");
+    assert!(refused.text.contains("webhook.secret"), "{}", refused.text);
+    off.post("/v1/conversations", opening(&[])).await.ok(201);
+    let check = |url: &str| if url.contains("good") { Ok(()) } else { Err("is not good".to_owned()) };
+    let gateway = Fixture::with(|config, _| config.webhooks = Some(UrlCheck::new(check))).await;
+    let refused = gateway.post("/v1/conversations", opening(&["https://good/", "https://bad/?t0ken"])).await;
+    refused.refused(400, "invalid_field");
+    assert!(refused.text.contains("webhook_urls[1] is not good"), "{}", refused.text);
+    assert!(!refused.text.contains("t0ken"), "{}", refused.text);
+    gateway.post("/v1/conversations", opening(&["https://good/"; 9])).await.refused(400, "invalid_field");
+    assert!(gateway.records(Topic::Uploads, "c-1").await.is_empty());
+    gateway.post("/v1/conversations", opening(&["https://good/"; 8])).await.ok(201);
+    let records = gateway.records(Topic::Uploads, "c-1").await;
+    let [(.., Record::Open(open))] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(open.webhook_urls, ["https://good/"; 8]);
+}
 
 #[tokio::test]
 async fn a_recording_comes_in_and_is_confirmed_once() {

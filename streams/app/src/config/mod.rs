@@ -24,6 +24,7 @@ use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
 use hansard_speech::{AudioFormat, Detail, Secret};
+use hansard_webhook::{IpNet, Rules as UrlRules, WebhookConfig};
 
 pub(crate) use cluster::{Bucket, Cluster, given};
 pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
@@ -60,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) speech: Speech,
     /// Of the audio path.
     pub(crate) audio: Audio,
+    /// How webhooks are called.
+    pub(crate) webhook: WebhookConfig,
     /// Of the effect jobs.
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
     /// Of sweep.
@@ -161,6 +164,7 @@ impl Config {
             limits: limits(&mut values)?,
             speech: speech(&mut values)?,
             audio: audio(&mut values)?,
+            webhook: webhook(&mut values)?,
             jobs: EFFECT_JOBS
                 .into_iter()
                 .map(|stage| Ok((stage, job(&mut values, stage)?)))
@@ -331,6 +335,24 @@ fn audio(values: &mut Values) -> Result<Audio, ConfigError> {
         format: values.take_by("audio.merge-format", |text| one_of(text, &words))?,
         lost_share_max: values.take::<Share>("audio.lost-share")?.0,
         fill_gaps_ms: millis(values.take("audio.fill-gaps")?),
+    })
+}
+
+/// No error repeats a secret.
+fn webhook(values: &mut Values) -> Result<WebhookConfig, ConfigError> {
+    Ok(WebhookConfig {
+        secrets: values.take_by("webhook.secret", |text| {
+            let secrets = Vec::<String>::read(text)?.into_iter().map(|secret| secret.parse());
+            secrets.collect::<Result<_, _>>().map_err(|error: hansard_webhook::SecretError| error.to_string())
+        })?,
+        rules: values.take_by("webhook.networks", |text| {
+            let network = |text: String| {
+                text.parse::<IpNet>()
+                    .map_err(|_| format!("{text:?} is no network; give one like 10.1.0.0/16"))
+            };
+            Vec::<String>::read(text)?.into_iter().map(network).collect::<Result<_, _>>().map(UrlRules::new)
+        })?,
+        answer_within: values.take("webhook.answer-within")?,
     })
 }
 

@@ -48,7 +48,8 @@ pub(crate) struct Setting {
 pub(crate) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings);
 
 /// The effect jobs, whose retries and bounds can be set each.
-pub(crate) const EFFECT_JOBS: [Stage; 4] = [Stage::Split, Stage::Transcribe, Stage::Merge, Stage::Summarize];
+pub(crate) const EFFECT_JOBS: [Stage; 5] =
+    [Stage::Split, Stage::Transcribe, Stage::Merge, Stage::Summarize, Stage::Notify];
 
 /// The settings of some sides.
 pub(crate) fn of(sides: &[Side]) -> impl Iterator<Item = &'static Setting> {
@@ -88,6 +89,7 @@ fn settings() -> Vec<Setting> {
     all.extend(limits());
     all.extend(speech());
     all.extend(audio());
+    all.extend(webhook());
     all.extend(EFFECT_JOBS.into_iter().flat_map(job));
     all.extend(sweep());
     all.extend(cluster());
@@ -256,6 +258,23 @@ fn audio() -> Vec<Setting> {
     ]
 }
 
+fn webhook() -> Vec<Setting> {
+    vec![
+        Setting::new(
+            "webhook.secret",
+            "",
+            "Signs webhooks: whsec_ and the base64 of 24 to 64 random bytes; several, with commas, while receivers change.",
+        )
+        .secret(),
+        Setting::new(
+            "webhook.networks",
+            "",
+            "Networks that webhooks may reach beside public addresses, also by plain http, as 10.1.0.0/16.",
+        ),
+        Setting::new("webhook.answer-within", "10 s", "How long one call may take."),
+    ]
+}
+
 fn sweep() -> Vec<Setting> {
     let sweep = SweepConfig::default();
     vec![
@@ -290,6 +309,11 @@ fn cluster() -> Vec<Setting> {
             "false",
             "true: a process that comes back under its instance's name has its partitions again at once.",
         ),
+        new(
+            "kafka.progress-within",
+            "1 min",
+            "A consumer that hands over nothing of what is there for so long is thrown away, and the group joined anew.",
+        ),
         new("topics.prefix", "hansard.", "Stands before the names of topics, groups and transactional ids."),
         new("topics.partitions", &partitions, "Partitions of each topic; never to be changed."),
         new("topics.replication", "3", "Replicas of each topic that is created."),
@@ -309,11 +333,6 @@ fn cluster() -> Vec<Setting> {
         new("s3.bucket", "", "The bucket of all objects."),
         new("s3.access-key", "", "The object store's access key.").secret(),
         new("s3.secret-key", "", "The object store's secret key.").secret(),
-        new(
-            "kafka.progress-within",
-            "1 min",
-            "A consumer that hands over nothing of what is there for so long is thrown away, and the group joined anew.",
-        ),
         new("upload.prefixes", "", "Where recordings of foreign producers may lie, as bucket/prefix."),
         new("run.listen", "127.0.0.1:8080", "Where the job gateway listens."),
         new("run.admin-listen", "127.0.0.1:8081", "Where probes, metrics and the operators' calls are answered."),

@@ -15,11 +15,19 @@ use hansard_schemas::{
 
 use crate::convert::{overlaid, wire_counts};
 
+/// Of the standing Open.
+#[derive(Debug)]
+struct Opened {
+    offset: i64,
+    time: i64,
+    labels: BTreeMap<String, String>,
+    webhooks: bool,
+}
+
 /// What the window does not know of its conversation and its status record shows.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
-    /// Of the standing Open: its offset, time and labels.
-    open: Option<(i64, i64, BTreeMap<String, String>)>,
+    open: Option<Opened>,
     /// Earliest log time.
     since: Option<i64>,
     /// Finalize digest, generation and key of the newest done merge; likewise of the transcript document.
@@ -61,8 +69,13 @@ impl Extras {
             held.as_ref().is_none_or(|(_, held, _)| *held <= generation)
         };
         match &row.record {
-            Record::Open(open) if self.open.as_ref().is_none_or(|(offset, ..)| row.offset.0 < *offset) => {
-                self.open = Some((row.offset.0, row.time.0, open.labels.clone()));
+            Record::Open(open) if self.open.as_ref().is_none_or(|held| row.offset.0 < held.offset) => {
+                self.open = Some(Opened {
+                    offset: row.offset.0,
+                    time: row.time.0,
+                    labels: open.labels.clone(),
+                    webhooks: !open.webhook_urls.is_empty(),
+                });
             }
             Record::Merge(merge) if newer(&self.merge, merge.generation) => {
                 let key = merge.key.clone();
@@ -110,11 +123,12 @@ impl Extras {
             summary_status: told.summary.map(str::to_owned),
             merge_status: told.merge.map(str::to_owned),
             counts: Some(wire_counts(&window.counts())),
-            opened_at: open.map(|(_, time, _)| *time).or(self.since).unwrap_or(now.0),
+            opened_at: open.map(|open| open.time).or(self.since).unwrap_or(now.0),
             updated_at: now.0,
             delivered_at: (told.status == Status::Delivered).then_some(now.0),
-            labels: open.map(|(.., labels)| labels.clone()).unwrap_or_default(),
+            labels: open.map(|open| open.labels.clone()).unwrap_or_default(),
             erased: told.status == Status::Erased,
+            webhooks: open.is_some_and(|open| open.webhooks),
             ..Default::default()
         }
     }
