@@ -3,8 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::moonshine::Spoken;
-use crate::piece::spread_words;
+use crate::piece::{Spoken, spread_words};
 use crate::port::{Request, Word};
 
 /// A transcript, its times relative to the chunk.

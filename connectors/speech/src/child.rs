@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::frame::{self, Heard, Load, Reason, Refused};
 use crate::moonshine::{Moonshine, MoonshineError};
 use crate::piece::{pieces, spread_words};
+use crate::voice::spoken;
 use crate::wav::{AudioError, decode_flac, duration_ms};
 
 /// The exit code of a child that was started by hand, or whose parent speaks another protocol.
@@ -98,9 +99,9 @@ fn hear(model: &Moonshine, flac: &[u8], ms_max: u64) -> Result<Heard, Refused> {
     let mut heard = Heard { text: String::new(), words: Vec::new(), audio_ms: duration_ms(samples.len()) };
     let mut samples_before = 0;
     for piece in pieces(&samples) {
-        let floats: Vec<f32> = piece.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
-        let spoken = model.spoken(&floats)?;
+        let spoken = spoken(piece);
         if !spoken.is_empty() {
+            let floats: Vec<f32> = piece.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
             let text = model.text(&floats)?;
             heard.words.extend(spread_words(&text, &spoken, duration_ms(samples_before)));
             if !heard.text.is_empty() && !text.is_empty() {

@@ -19,6 +19,7 @@ mod piece;
 mod port;
 #[cfg(test)]
 mod tests;
+mod voice;
 mod wav;
 
 pub use child::{CHILD_REFUSED, child_main};

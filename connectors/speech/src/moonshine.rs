@@ -67,19 +67,10 @@ pub(crate) enum MoonshineError {
     Transcribe(String),
 }
 
-/// A stretch in which somebody speaks, in milliseconds from the start of the samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spoken {
-    pub(crate) start_ms: i64,
-    pub(crate) end_ms: i64,
-}
-
 /// The loaded model. It is never unloaded: the process ends with it.
 pub(crate) struct Moonshine {
     transcribe: TranscribeFn,
     error_text: ErrorTextFn,
-    /// Runs the library's voice detection alone, at 0.4 % of real time.
-    voice: i32,
     /// Recognises all samples as one piece. Its own detection, when on, cuts off the onsets of words: 5.9 % word
     /// errors against 3.4 % without it. But without it silence is heard as "You", so `voice` is asked first.
     words: i32,
@@ -99,58 +90,30 @@ impl Moonshine {
             (library, load, transcribe, error_text)
         };
         let folder = CString::new(model.as_os_str().as_bytes())?;
-        let open = |extra: &[(&CStr, &CStr)]| {
-            let always: [(&CStr, &CStr); 2] =
-                [(c"identify_speakers", c"false"), (c"return_audio_data", c"false")];
-            let options: Vec<RawOption> = (always.iter().chain(extra))
-                .map(|(name, value)| RawOption { name: name.as_ptr(), value: value.as_ptr() })
-                .collect();
-            // SAFETY: the folder and the options outlive the call, which copies them.
-            let handle = unsafe {
-                load(folder.as_ptr(), ARCH_TINY, options.as_ptr(), options.len() as u64, HEADER_VERSION)
-            };
-            if handle < 0 { Err(MoonshineError::Model(text_of(error_text, handle))) } else { Ok(handle) }
+        let options: [(&CStr, &CStr); 3] =
+            [(c"identify_speakers", c"false"), (c"return_audio_data", c"false"), (c"vad_threshold", c"0.0")];
+        let options = options.map(|(name, value)| RawOption { name: name.as_ptr(), value: value.as_ptr() });
+        // SAFETY: the folder and the options outlive the call, which copies them.
+        let words = unsafe {
+            load(folder.as_ptr(), ARCH_TINY, options.as_ptr(), options.len() as u64, HEADER_VERSION)
         };
-        let voice = open(&[(c"skip_transcription", c"true")])?;
-        let words = open(&[(c"vad_threshold", c"0.0")])?;
-        Ok(Self { transcribe, error_text, voice, words, _library: library })
-    }
-
-    /// Where somebody speaks in these samples (16 kHz, mono, −1 to 1), in order.
-    pub(crate) fn spoken(&self, samples: &[f32]) -> Result<Vec<Spoken>, MoonshineError> {
-        self.run(self.voice, samples, |line| {
-            let start_ms = whole_ms(line.start_s);
-            Spoken { start_ms, end_ms: start_ms + whole_ms(line.duration_s) }
-        })
+        if words < 0 {
+            return Err(MoonshineError::Model(text_of(error_text, words)));
+        }
+        Ok(Self { transcribe, error_text, words, _library: library })
     }
 
     /// The text of these samples (16 kHz, mono, −1 to 1). Hand over at most about 30 s: the memory that the
     /// library takes grows with the length, to 9 GB for minutes.
     pub(crate) fn text(&self, samples: &[f32]) -> Result<String, MoonshineError> {
-        let lines = self.run(self.words, samples, |line| {
-            if line.text.is_null() {
-                return String::new();
-            }
-            // SAFETY: not null, ended by a zero, and alive until the next call on this handle.
-            unsafe { CStr::from_ptr(line.text) }.to_string_lossy().trim().to_owned()
-        })?;
-        Ok(lines.join(" ").trim().to_owned())
-    }
-
-    fn run<T>(
-        &self,
-        handle: i32,
-        samples: &[f32],
-        map: impl Fn(&RawLine) -> T,
-    ) -> Result<Vec<T>, MoonshineError> {
         if samples.is_empty() {
-            return Ok(Vec::new());
+            return Ok(String::new());
         }
         let mut transcript: *const RawTranscript = ptr::null();
         // SAFETY: the handle came from `load`, the samples outlive the call, and the transcript is an out pointer.
         let code = unsafe {
             let count = samples.len() as u64;
-            (self.transcribe)(handle, samples.as_ptr(), count, SAMPLE_RATE, 0, &raw mut transcript)
+            (self.transcribe)(self.words, samples.as_ptr(), count, SAMPLE_RATE, 0, &raw mut transcript)
         };
         if code != 0 {
             return Err(MoonshineError::Transcribe(text_of(self.error_text, code)));
@@ -166,7 +129,11 @@ impl Moonshine {
                 _ => &[],
             }
         };
-        Ok(lines.iter().map(map).collect())
+        let lines = lines.iter().filter(|line| !line.text.is_null()).map(|line| {
+            // SAFETY: not null, ended by a zero, and alive until the next call on this handle.
+            unsafe { CStr::from_ptr(line.text) }.to_string_lossy().trim().to_owned()
+        });
+        Ok(lines.collect::<Vec<_>>().join(" ").trim().to_owned())
     }
 }
 
@@ -177,9 +144,4 @@ fn text_of(error_text: ErrorTextFn, code: i32) -> String {
         if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy()) }
     };
     format!("{} (code {code})", text.as_deref().unwrap_or("no reason given"))
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "a float saturates when it is cast")]
-fn whole_ms(seconds: f32) -> i64 {
-    (f64::from(seconds) * 1000.0).round() as i64
 }

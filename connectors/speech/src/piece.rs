@@ -1,7 +1,6 @@
 //! What the local model cannot do itself: cutting long segments at silence, and saying when each word is said.
 
 use crate::frame::HeardWord;
-use crate::moonshine::Spoken;
 
 /// Samples in 20 ms.
 const FRAME: usize = 320;
@@ -11,6 +10,13 @@ const FRAMES_MAX: usize = 1_400;
 const FRAMES_MIN: usize = 750;
 /// A cut lies in the middle of the quietest 200 ms.
 const QUIET_FRAMES: usize = 10;
+
+/// A stretch in which somebody speaks, in milliseconds from the start of the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+}
 
 /// Cuts samples into pieces that the model takes, in order and without loss. A segment of at most 28 s, which is
 /// what the splitter makes, stays whole.

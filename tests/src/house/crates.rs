@@ -53,7 +53,7 @@ const CLIENTS: [(&str, &[&str]); 22] = [
     ("opusic", &["hansard-audio"]),
     ("ogg", &["hansard-audio"]),
     ("rubato", &["hansard-audio"]),
-    ("earshot", &["hansard-audio"]),
+    ("earshot", &["hansard-audio", "hansard-speech"]),
     ("flacenc", &["hansard-audio"]),
     ("hound", &["hansard-audio", "hansard-speech"]),
     ("claxon", &["hansard-audio", "hansard-speech"]),

@@ -1,8 +1,7 @@
 //! Cutting at silence, spreading of words, FLAC and WAV.
 
 use super::recordings::{flac, samples};
-use crate::moonshine::Spoken;
-use crate::piece::{pieces, spread_words};
+use crate::piece::{Spoken, pieces, spread_words};
 use crate::wav::{AudioError, decode_flac, encode_wav};
 
 #[test]

@@ -121,3 +121,14 @@ async fn what_the_model_cannot_hear_is_permanent_and_leaves_the_child_alive() {
     pool.transcribe(english).await.expect("English is understood");
     assert_eq!(pool.idle_children(), children);
 }
+
+#[tokio::test]
+async fn what_was_heard_before_changes_nothing() {
+    let pool = real_pool(1);
+    let mut heard = Vec::new();
+    for name in ["beckett", "endgame", "beckett"] {
+        let reply = pool.transcribe(request(&samples(name), 0)).await.expect("a transcript");
+        heard.push((reply.text, reply.words));
+    }
+    assert_eq!(heard[0], heard[2]);
+}
