@@ -40,9 +40,14 @@ class Producer(threading.Thread):
         name = f"c-{number}"
         self.again(lambda: self.up.open(name))
         for chunk in range(CHUNKS):
-            self.chunk(name, f"k{chunk}", piece(number * CHUNKS + chunk), chunk)
+            self.chunk(name, f"k{chunk}", self.content(number * CHUNKS + chunk), chunk)
         self.again(lambda: self.up.finish(name, expected_chunks=CHUNKS))
         self.finished.append(name)
+
+    @staticmethod
+    def content(number):
+        """The bytes of a chunk, of each its own."""
+        return piece(number)
 
     def chunk(self, name, chunk, content, sequence):
         invited = self.sent(name, chunk, content, sequence)

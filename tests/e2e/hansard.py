@@ -118,10 +118,23 @@ class Hansard:
 
     def stop(self):
         """Asks it to end; gives its exit code, and removes its data."""
-        self.process.send_signal(signal.SIGTERM)
-        self.close()
+        self.leave()
         shutil.rmtree(self.directory)
         return self.process.returncode
+
+    def restart(self, **settings):
+        """Asks it to end, and starts it on its data with other settings."""
+        self.leave()
+        self.settings |= settings
+        self.start()
+
+    def leave(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.close()
+
+    def logs(self):
+        """The end of its log, for a failure."""
+        return (Path(self.directory) / "log").read_text()[-1500:]
 
     def close(self):
         self.process.wait(timeout=60)

@@ -94,6 +94,16 @@ class Schemas:
         value = schemaless_reader(io.BytesIO(data[10:]), schema, schema)
         return name, {**value, "upload_digest": self.digest(value)} if name == "Upload" else value
 
+    def write(self, name, value):
+        """A record of this name as it stands in a topic."""
+        from fastavro import schemaless_writer
+
+        [(fingerprint, schema)] = [(mark, schema) for mark, (known, schema) in self.known.items() if known == name]
+        out = io.BytesIO(SINGLE_OBJECT + fingerprint)
+        out.seek(0, io.SEEK_END)
+        schemaless_writer(out, schema, value)
+        return out.getvalue()
+
     def digest(self, upload):
         """SHA-256 of an Upload's own fields in Avro."""
         from fastavro import schemaless_writer
