@@ -80,6 +80,7 @@ BREAKS = [
     (drop("Upload"), "accepted and is lost"),
     (drop("Finish"), "its end was accepted and is lost"),
     (drop("Split"), "no answer in the log"),
+    (again("Split"), "is told 2 times"),
     (drop("Segment"), "asked for 0 times"),
     (again("Segment"), "asked for 2 times"),
     (drop("Transcript"), "no answer in the log"),
