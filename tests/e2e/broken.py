@@ -112,14 +112,24 @@ BREAKS = [
     (lambda history: history.rows["texts"].pop(), "texts and transcripts differ"),
 ]
 
+# The same where somebody is told by webhooks.
+BREAKS_OF_NOTICES = [
+    (drop("Delivery"), "is delivered 0 times, not 1"),
+    (again("Delivery"), "is delivered 2 times, not 1"),
+    (change("Delivery", fields(outcome="failed")), "is failed 1 times, not 0"),
+    (change("Conversation", fields(event_id="00")), "owed and did not come"),
+    (drop("Conversation"), "is of no status"),
+    (again("Conversation", lambda record: setattr(record, "offset", 1_000_001)), "notify has not read"),
+]
 
-def unseen(history, accepted, finished):
+
+def unseen(history, accepted, finished, notices=None):
     """The breaks that the checker does not find in copies of this history; it should be short, since each is copied."""
     missed = []
-    for number, (breaking, words) in enumerate(BREAKS):
+    for number, (breaking, words) in enumerate(BREAKS if notices is None else BREAKS_OF_NOTICES):
         broken = copy.deepcopy(history)
         breaking(broken)
-        wrong = Checker(broken, accepted, finished, retries=False).check()
+        wrong = Checker(broken, accepted, finished, retries=False, notices=notices).check()
         if not any(words in one for one in wrong):
             missed.append(f"break {number}, {words!r}, gave {wrong[:3]}")
     return missed

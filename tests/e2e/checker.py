@@ -17,6 +17,7 @@ READS = {
     "aggregate": ["uploads", "splits", "transcripts", "failures", "finalizes", "merges", "summaries"],
     "merge": ["finalizes"],
     "summarize": ["finalizes"],
+    "notify": ["conversations"],
 }
 FACTS = {"Open", "Upload", "Finish", "Split", "Transcript", "Finalize", "Merge", "Summary"}
 # What two writings of one content may differ in.
@@ -64,10 +65,11 @@ class Story:
 
 class Checker:
     """Goes through one history. `accepted` are the (conversation, chunk) that the gateway acknowledged, `finished` the
-    conversations of which it acknowledged the end."""
+    conversations of which it acknowledged the end, `notices` the ids that came to the receiver of webhooks, if there is one."""
 
-    def __init__(self, history, accepted=(), finished=(), retries=True):
+    def __init__(self, history, accepted=(), finished=(), retries=True, notices=None):
         self.history, self.accepted, self.finished, self.retries = history, accepted, finished, retries
+        self.notices = notices
         self.wrong, self.stories = [], defaultdict(Story)
 
     def check(self):
@@ -82,6 +84,8 @@ class Checker:
         self.nothing_lost()
         self.all_read()
         self.tables()
+        if self.notices is not None:
+            self.told()
         return self.wrong
 
     def placed(self, record):
@@ -109,6 +113,8 @@ class Checker:
     def all_read(self):
         """Every stage has read and committed everything."""
         for stage, topics in READS.items():
+            if stage == "notify" and self.notices is None:
+                continue
             own = [*topics, *(f"{stage}.retry.{tier}" for tier in (1, 2, 3)), f"{stage}.dead-letter"]
             for record in self.history.records:
                 if record.topic in own:
@@ -144,6 +150,22 @@ class Checker:
         for row in self.history.rows["dead_letters"]:
             self.wrong.append(f"a dead letter is kept: {row}")
 
+    def told(self):
+        """Each change of a status came to each URL that its Open names, has one delivery, and nothing else came."""
+        owed, done = Counter(), Counter()
+        for story in self.stories.values():
+            urls = {url for opened in story.of("Open")[:1] for url in opened.value["webhook_urls"]}
+            owed.update(notice_of(status, url) for status in story.of("Conversation") for url in urls if is_told(status))
+            done.update((each.value["delivery_id"], each.value["outcome"]) for each in story.of("Delivery"))
+        came = set(self.notices)
+        self.wrong += [f"the notice {notice} is owed and did not come" for notice in sorted(set(owed) - came)]
+        self.wrong += [f"the notice {notice} is of no status" for notice in sorted(came - set(owed))]
+        owed = Counter({(notice, "delivered"): times for notice, times in owed.items()})
+        for notice, outcome in sorted(set(owed) | set(done)):
+            times, wanted = done[notice, outcome], owed[notice, outcome]
+            if times != wanted:
+                self.wrong.append(f"the notice {notice} is {outcome} {times} times, not {wanted}")
+
     def figures(self):
         """What repeated itself: events of the same id, and calls that were paid beyond one a segment."""
         events = Counter((record.topic, record.value["event_id"]) for record in self.own())
@@ -158,6 +180,7 @@ class Checker:
             "segments": segments,
             "extra_calls": billed - segments,
             "retries": dict(retried),
+            **({} if self.notices is None else {"notices_repeated": len(self.notices) - len(set(self.notices))}),
         }
 
     def own(self):
@@ -296,6 +319,18 @@ def delivered(story):
         value = status.value
         if (value["status"], value["revision"]) == ("delivered", last["revision"]) and status.time < max(ends):
             yield "it was called delivered too early"
+
+
+def is_told(status):
+    """Whether webhooks tell it: not that only one of merge and summary ended, since the other will change it."""
+    value = status.value
+    half = value["status"] == "finalized" and (value["merge_status"] or value["summary_status"])
+    return value["webhooks"] and not value["erased"] and not half
+
+
+def notice_of(status, url):
+    """The id under which a status is told to a URL."""
+    return hashlib.sha256(f"{status.value['event_id']}\0{url}".encode()).hexdigest()
 
 
 def chunk_of(record):

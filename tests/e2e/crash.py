@@ -22,6 +22,9 @@ BROKEN = (ConnectionError, urllib.error.URLError, TimeoutError, OSError)
 class Producer(threading.Thread):
     """Uploads its share of the conversations, whatever happens to the other side."""
 
+    # What else an opening says.
+    opening = {}
+
     def __init__(self, up, numbers):
         super().__init__()
         self.up, self.numbers, self.error = up, numbers, None
@@ -38,7 +41,7 @@ class Producer(threading.Thread):
 
     def conversation(self, number):
         name = f"c-{number}"
-        self.again(lambda: self.up.open(name))
+        self.again(lambda: self.up.open(name, **self.opening))
         for chunk in range(CHUNKS):
             self.chunk(name, f"k{chunk}", self.content(number * CHUNKS + chunk), chunk)
         self.again(lambda: self.up.finish(name, expected_chunks=CHUNKS))

@@ -22,6 +22,7 @@ from checker import Checker
 from cluster import Cluster, service
 from crash import Producer
 from hansard import Answer, Speech, answer_of, piece
+from webhooks import SECRETS, Receiver
 
 import service as services
 
@@ -29,7 +30,7 @@ SEED = int(os.environ.get("HANSARD_TEST_SEED", "1"))
 OUTAGE_S, KILLS_S = (60, 600) if hansard.FULL else (10, 8)
 # Longer than a member of a group may be silent.
 STOPPED_S = 14
-STAGES = ["split", "transcribe", "aggregate", "merge", "summarize"]
+STAGES = ["split", "transcribe", "aggregate", "merge", "summarize", "notify"]
 PROCESSES = {
     "gateway": ["gateway", "sweep"],
     **{stage: [stage] for stage in STAGES},
@@ -41,14 +42,15 @@ MORE = {"all-2": STAGES, "all-3": STAGES}
 class Steady(Producer):
     """A producer that goes on until it is told to stop."""
 
-    def __init__(self, up, first, step):
+    def __init__(self, up, opening, first, step):
         super().__init__(up, itertools.count(first, step))
-        self.step, self.stopped = step, False
+        self.opening, self.step, self.stopped = opening, step, False
 
     def conversation(self, number):
         if self.stopped:
             self.numbers = iter(())
             raise StopIteration
+        self.number = number
         super().conversation(number)
         time.sleep(0.4)
 
@@ -70,8 +72,13 @@ class Faults(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.directory)
         cls.speech = Speech(cls.directory, "--delay-ms", "50")
         cls.addClassCleanup(lambda: cls.speech.stop())
+        cls.receiver = Receiver(lambda *_: (200, {}))
+        cls.addClassCleanup(cls.receiver.close)
+        cls.opening = {"webhook_urls": [cls.receiver.url + "/"]}
         cls.cluster = Cluster(cls.speech, {**PROCESSES, **MORE})
         cls.addClassCleanup(cls.cluster.close)
+        cls.cluster.env |= {"HANSARD_WEBHOOK_SECRET": SECRETS, "HANSARD_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+        cls.cluster.env |= {"HANSARD_NOTIFY_CALL": "5 s", "HANSARD_NOTIFY_TIERS": "1 s"}
         for step in (["topics", "apply"], ["store", "migrate"]):
             code, _, said = cls.cluster.command(*step)
             assert code == 0, said
@@ -86,12 +93,12 @@ class Faults(unittest.TestCase):
     def survive(self, fault, sends_to_retry=True):
         """Puts a fault under load; afterwards everything is delivered and the checker content."""
         before = Checker(history.at_rest(self.cluster.env)).figures()["retries"]
-        producers = [Steady(self.cluster, self.next + first, 2) for first in range(2)]
+        producers = [Steady(self.cluster, self.opening, self.next + first, 2) for first in range(2)]
         for producer in producers:
             producer.start()
         try:
             time.sleep(1)
-            fault()
+            caused = fault() or {}
             over = time.monotonic()
             waiting = [name for producer in producers for name in list(producer.finished)]
             time.sleep(1)
@@ -105,19 +112,20 @@ class Faults(unittest.TestCase):
                 raise producer.error
             type(self).accepted += producer.accepted
             type(self).finished += producer.finished
-        type(self).next = 1 + max(int(name.removeprefix("c-")) for name in self.finished) + len(producers)
+        type(self).next = 1 + max(producer.number for producer in producers)
         recovered = self.all_delivered(waiting, over)
         for name in PROCESSES:
             self.await_standing(name, None)
         own = [name for producer in producers for name in producer.finished]
         self.all_delivered(own, over)
-        left = history.at_rest(self.cluster.env, self.speech.calls())
-        checker = Checker(left, self.accepted, self.finished)
+        left = history.at_rest(self.cluster.env, self.speech.calls(), ())
+        notices = [call["id"] for call in list(self.receiver.calls)]
+        checker = Checker(left, self.accepted, self.finished, notices=notices)
         violations = checker.check()
         self.assertFalse(violations, "\n".join([*violations, self.cluster.logs()]))
         figures = checker.figures()
         told = {"fault": self.id().rpartition(".")[2], "recovered_s": round(recovered, 1), "under_load": len(own)}
-        print(json.dumps({**told, **figures}), flush=True)
+        print(json.dumps({**told, **caused, **figures}), flush=True)
         if not sends_to_retry:
             self.assertEqual(figures["retries"], before)
 
@@ -132,13 +140,15 @@ class Faults(unittest.TestCase):
 
     def test_1_kills(self):
         def kills():
-            end, names = time.monotonic() + KILLS_S, list(PROCESSES)
+            end, names, killed = time.monotonic() + KILLS_S, list(PROCESSES), 0
             order = self.random.sample(names, len(names))
             while order or time.monotonic() < end:
                 name = order.pop() if order else self.random.choice(names)
                 self.cluster.end(name, signal.SIGKILL)
                 self.cluster.begin(name)
+                killed += 1
                 time.sleep(self.random.uniform(0.2, 2 if hansard.FULL else 1))
+            return {"kills": killed}
 
         self.survive(kills)
 
@@ -224,10 +234,9 @@ class Faults(unittest.TestCase):
 
     def ingest_goes_on(self):
         """What the gateway needs for a confirmation and an end is the broker and the objects."""
-        type(self).next += 1_000
-        name = f"c-{self.next}"
-        self.cluster.open(name)
-        self.cluster.upload(name, "k0", piece(self.next), sequence=0)
+        name = f"during-{self.id().rpartition('.')[2]}"
+        self.cluster.open(name, **self.opening)
+        self.cluster.upload(name, "k0", piece(0), sequence=0)
         self.cluster.finish(name, expected_chunks=1)
         type(self).accepted.append((name, "k0"))
         type(self).finished.append(name)

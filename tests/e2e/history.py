@@ -126,12 +126,12 @@ def read(env, calls=()):
     return History(int(env["HANSARD_TOPICS_PARTITIONS"]), records, commits, read_tables(env), list(calls))
 
 
-def at_rest(env, calls=()):
+def at_rest(env, calls=(), notices=None):
     """The history once every stage has committed all that it reads, or as it is when that takes too long."""
     end = time.monotonic() + REST_WITHIN_S
     while True:
         seen = read(env, calls)
-        if time.monotonic() > end or not any("has not read" in wrong for wrong in Checker(seen).check()):
+        if time.monotonic() > end or not any("has not read" in wrong for wrong in Checker(seen, notices=notices).check()):
             return seen
 
 

@@ -14,7 +14,10 @@ import time
 import unittest
 from collections import Counter
 
+import broken
 import hansard
+import history
+from checker import Checker
 from cluster import Cluster
 from hansard import Answer, Hansard, Speech, environment, piece
 
@@ -263,3 +266,11 @@ class OnServices(Told):
         # A kill repeats what was under way, and nothing else.
         cut = Counter(call["id"] for call in calls for kill in kills if call["began"] <= kill < call["answered"] + KEPT_S)
         self.assertEqual({name: count - 1 - cut[name] for name, count in times.items() if count - 1 > cut[name]}, {})
+        self.check(cluster, names, receiver)
+
+    def check(self, cluster, names, receiver):
+        """Topics, tables and the receiver tell the same, and the checker finds what would not be so."""
+        left, accepted = history.at_rest(cluster.env, self.speech.calls(), ()), [(name, "k") for name in names]
+        notices = [call["id"] for call in receiver.calls]
+        self.assertEqual(Checker(left, accepted, names, notices=notices).check(), [])
+        self.assertEqual(broken.unseen(left, accepted, names, notices), [])
