@@ -249,4 +249,6 @@ def wav(samples, rate):
 def piece(number, seconds=3):
     """A piece of a real recording; each number gives other bytes, all with speech in them."""
     samples, rate = recording()
-    return wav(samples[2 * 16 * number :][: 2 * rate * seconds], rate)
+    # Beyond the end it begins anew, two samples later than before.
+    start = 2 * 16 * number % (len(samples) - 2 * rate * seconds)
+    return wav(samples[start : start + 2 * rate * seconds], rate)
