@@ -80,6 +80,19 @@ impl S3Config {
         }
     }
 
+    /// With no limit longer than half of `call`: a caller who gives up after that must know by then that the service is
+    /// silent, or takes the silence for a failure of what it was doing.
+    #[must_use]
+    pub fn within(self, call: Duration) -> Self {
+        let half = call / 2;
+        Self {
+            connect_timeout: self.connect_timeout.min(half),
+            attempt_timeout: self.attempt_timeout.min(half),
+            call_timeout: self.call_timeout.min(half),
+            ..self
+        }
+    }
+
     fn client(&self, endpoint: Option<&String>) -> Client {
         let Credentials { access_key, secret_key } = &self.credentials;
         let timeouts = TimeoutConfig::builder()

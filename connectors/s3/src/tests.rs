@@ -313,3 +313,22 @@ async fn failures_have_their_class_and_show_no_secret() {
     let (again, _) = serve(directory.path()).await;
     assert_eq!(again.credentials(), &known);
 }
+
+/// Connections are taken and nothing is ever said.
+#[tokio::test]
+async fn a_silent_service_is_known_within_a_call() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            open.push(socket);
+        }
+    });
+    let call = Duration::from_secs(2);
+    let keys = Credentials { access_key: "any".to_owned(), secret_key: "any".to_owned() };
+    let objects = S3Objects::new(&S3Config::at(url, keys).within(call));
+    let read = tokio::time::timeout(call, objects.get(&name("x"), None)).await;
+    let error = read.expect("the call's limit cuts nothing off").err().expect("nobody answers");
+    assert!(matches!(&error, PortError::Unavailable { .. }), "{error}");
+}

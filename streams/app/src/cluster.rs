@@ -109,7 +109,7 @@ impl Cluster {
             config::Speech::Local { .. } if !jobs.contains(&Job::Transcribe) => Arc::new(Elsewhere),
             _ => model::provider(&config).await?,
         };
-        let objects = S3Objects::new(&service);
+        let objects = S3Objects::new(&service.within(shortest_call(&config, jobs)));
         let traces = traces::start(&config.traces, &instance)?;
         let (awaits, awaited) = watch::channel("registry");
         let admin = answer_probes(admin, awaited)?;
@@ -221,6 +221,13 @@ fn signing_key(cluster: &config::Cluster, jobs: &BTreeSet<Job>) -> Result<Signin
         (Some(secret), _) => secret.clone(),
     };
     Ok(SigningKey::new(Sha256::digest(secret.as_bytes()).into()))
+}
+
+/// The shortest limit of an effect of these jobs that uses objects.
+fn shortest_call(config: &Config, jobs: &BTreeSet<Job>) -> Duration {
+    let calls = jobs.iter().filter_map(|job| job.stage()).filter(|stage| *stage != Stage::Notify);
+    let calls = calls.filter_map(|stage| config.jobs.get(&stage)).map(|job| job.call_max.0.unsigned_abs());
+    calls.min().map_or(Duration::MAX, Duration::from_millis)
 }
 
 /// The local model in a process that does not transcribe: it needs none, and the model keeps nothing to be erased.
