@@ -145,6 +145,17 @@ fn asking_whether_anything_pends_looks_at_nothing() {
     assert_eq!(STEPS.get(), 0);
 }
 
+#[test]
+fn asking_for_one_chunks_rerun_looks_at_no_other() {
+    let window = join(&conversation(2_000, 5));
+    let looked = |only: Option<&ChunkId>| {
+        STEPS.set(0);
+        assert_eq!(window.rerun_work(only).count(), 0);
+        STEPS.get()
+    };
+    assert_eq!((looked(Some(&chunk(1_999))), looked(None)), (1, 2_000));
+}
+
 /// Ten thousand segments, as many chunks as there may be, and as many segments of one chunk as there may be.
 #[test]
 fn long_conversations_are_exact() {

@@ -373,8 +373,9 @@ impl Window {
     /// Rerun, or a Split that one covers. Asking again gives what still waits.
     pub fn rerun_work<'a>(&'a self, only: Option<&'a ChunkId>) -> impl Iterator<Item = Work> + 'a {
         let one = only.and_then(|id| self.chunks.get_key_value(id));
-        let all = self.chunks.iter().filter(move |_| only.is_none());
+        let all = only.is_none().then(|| self.chunks.iter()).into_iter().flatten();
         one.into_iter().chain(all).flat_map(move |(id, chunk)| {
+            steps(1);
             let standing = chunk.upload.as_ref().zip(chunk.standing_cut());
             standing.into_iter().flat_map(move |(upload, cut)| {
                 chunk.waiting().filter(|(_, generation, _)| *generation > Generation(0)).map(
