@@ -142,7 +142,7 @@ async fn read(engine: &Engine, count: usize, name: &'static str) {
 
 fn row(number: usize) -> Row {
     let offset = Offset(i64::try_from(number).expect("small"));
-    Row { offset, time: Timestamp(1_700_000_000_000), record: fact(number) }
+    Row { offset, time: Timestamp(1_700_000_000_000), record: Box::new(fact(number)) }
 }
 
 /// Rows are made in portions between the measured writes, so that making them counts for nothing.

@@ -83,8 +83,8 @@ struct Packer {
 
 impl Packer {
     fn push(&mut self, conversation: &str, row: &Row) {
-        let Record::Transcript(transcript) = &row.record else {
-            frame(&mut self.facts, |out| put_row(row, &row.record, out));
+        let Record::Transcript(transcript) = &*row.record else {
+            frame(&mut self.facts, |out| put_row(row, &*row.record, out));
             return self.close_full(conversation);
         };
         frame(&mut self.texts, |out| encode_into(transcript, out));
@@ -210,7 +210,7 @@ impl Rows {
             let offset = Offset(i64::from_be_bytes(parts.array().ok_or_else(short)?));
             let time = Timestamp(i64::from_be_bytes(parts.array().ok_or_else(short)?));
             let record = decode(parts.0).map_err(|error| StoreError::corrupt("row of a fact", error))?;
-            let row = Row { offset, time, record };
+            let row = Row { offset, time, record: Box::new(record) };
             if self.seen.insert(RowKey::of(&row)) {
                 self.rows.push(row);
             }

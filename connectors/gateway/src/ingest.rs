@@ -370,7 +370,7 @@ impl Gateway {
             return Ok(claims.options.clone());
         }
         let rows = self.ports.facts.read(conversation).await?;
-        let opens = rows.iter().filter_map(|row| match &row.record {
+        let opens = rows.iter().filter_map(|row| match &*row.record {
             Record::Open(open) => Some((row.offset, open)),
             _ => None,
         });
@@ -396,7 +396,7 @@ impl Gateway {
             attributes: BTreeMap::new(),
             ..open.clone()
         };
-        let opens = rows.iter().filter_map(|row| match &row.record {
+        let opens = rows.iter().filter_map(|row| match &*row.record {
             Record::Open(open) => Some((row.offset, open)),
             _ => None,
         });

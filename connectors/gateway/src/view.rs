@@ -65,7 +65,7 @@ impl<'a> View<'a> {
                     continue;
                 }
             }
-            match &row.record {
+            match &*row.record {
                 Record::Open(open) if opened_at.is_none_or(|offset| row.offset < offset) => {
                     opened_at = Some(row.offset);
                     view.open = Some(open);

@@ -27,7 +27,11 @@ fn conversation(number: usize) -> Vec<Row> {
             ..Transcript::default()
         };
         transcript.text_sha256 = text_sha256(&transcript);
-        Row { offset: Offset(segment.into()), time: Timestamp(1_700_000_000_000), record: transcript.into() }
+        Row {
+            offset: Offset(segment.into()),
+            time: Timestamp(1_700_000_000_000),
+            record: Box::new(transcript.into()),
+        }
     };
     (0..SEGMENTS).map(row).collect()
 }

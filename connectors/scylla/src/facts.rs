@@ -135,7 +135,7 @@ impl Statements {
         let time = Timestamp(columns.take("logged_at").map_err(&wrong)?);
         let record = records::read(&kind, conversation, &mut columns);
         let newer = || corrupt("row of facts", &format!("kind {kind} is unknown to this version"));
-        Ok(Row { offset, time, record: record.ok_or_else(newer)?.map_err(&wrong)? })
+        Ok(Row { offset, time, record: Box::new(record.ok_or_else(newer)?.map_err(&wrong)?) })
     }
 }
 
@@ -144,7 +144,7 @@ impl Facts for ScyllaStore {
     async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
         let store = self.connected().await?;
         let keys: Vec<RowKey> = rows.iter().map(RowKey::of).collect();
-        let digests = rows.iter().map(|row| match &row.record {
+        let digests = rows.iter().map(|row| match &*row.record {
             Record::Transcript(transcript) => transcript.text_sha256.parse().map(Some),
             _ => Ok(None),
         });
@@ -157,7 +157,7 @@ impl Facts for ScyllaStore {
             let fact = store.facts.fact(row, key);
             let fact = fact.ok_or_else(|| refused(&format!("a {} is no fact", row.record.name())))?;
             facts.entry(conversation).or_default().push(fact);
-            if let (Record::Transcript(transcript), Some(sha256)) = (&row.record, sha256) {
+            if let (Record::Transcript(transcript), Some(sha256)) = (&*row.record, sha256) {
                 let text = store.facts.text(transcript, key, sha256);
                 texts.entry(conversation).or_default().push(text);
             }

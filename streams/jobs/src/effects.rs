@@ -159,7 +159,7 @@ pub async fn fetch(ports: &Ports, object: &Object, bytes_max: usize) -> Result<B
 /// The Open that stands: the first in the log.
 #[must_use]
 pub fn standing_open(rows: &[Row]) -> Option<&Open> {
-    let opens = rows.iter().filter_map(|row| match &row.record {
+    let opens = rows.iter().filter_map(|row| match &*row.record {
         Record::Open(open) => Some((row.offset, open)),
         _ => None,
     });
@@ -181,14 +181,14 @@ pub struct Known {
 pub async fn known(ports: &Ports, finalize: &Finalize) -> Result<Option<Known>, Failed> {
     let rows = ports.facts.read(&finalize.conversation_id).await?;
     let newer =
-        |row: &Row| matches!(&row.record, Record::Finalize(other) if other.revision > finalize.revision);
+        |row: &Row| matches!(&*row.record, Record::Finalize(other) if other.revision > finalize.revision);
     if rows.iter().any(newer) {
         return Ok(None);
     }
     let generation = finalize.generations.get(Stage::Transcribe.as_str()).copied().unwrap_or(0);
     let mut window = Window::new();
     for row in &rows {
-        if matches!(&row.record, Record::Transcript(transcript) if transcript.generation > generation) {
+        if matches!(&*row.record, Record::Transcript(transcript) if transcript.generation > generation) {
             continue;
         }
         let fact = convert::fact(row).map_err(|error| PortError::Corrupt {

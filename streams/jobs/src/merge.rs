@@ -106,7 +106,7 @@ fn failed(record: MergeRecord, code: &str) -> MergeRecord {
 fn sources(finalize: &Finalize, known: &Known) -> Vec<Source> {
     let mut objects = BTreeMap::new();
     for row in &known.rows {
-        if let Record::Upload(upload) = &row.record {
+        if let Record::Upload(upload) = &*row.record {
             objects.insert((upload.chunk_id.as_str(), upload_digest(upload)), &upload.object);
         }
     }
@@ -150,7 +150,7 @@ impl Stage for Merge {
     }
 
     async fn process(&self, input: &Input) -> Result<Answer, Failed> {
-        let Record::Finalize(finalize) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Record::Finalize(finalize) = &*input.record else { return Ok(Answer::Done(Vec::new())) };
         let Some(known) = known(&self.effect.ports, finalize).await? else {
             return Ok(Answer::Done(Vec::new()));
         };

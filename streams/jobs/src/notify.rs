@@ -156,7 +156,7 @@ impl Stage for Notify {
     }
 
     async fn process(&self, input: &Input) -> Result<Answer, Failed> {
-        let Record::Conversation(told) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Record::Conversation(told) = &*input.record else { return Ok(Answer::Done(Vec::new())) };
         let rows = self.effect.ports.facts.read(&told.conversation_id).await?;
         let urls: BTreeSet<&String> =
             standing_open(&rows).iter().flat_map(|open| &open.webhook_urls).collect();

@@ -106,7 +106,7 @@ impl Stage for Split {
     }
 
     async fn process(&self, input: &Input) -> Result<Answer, Failed> {
-        let Record::Upload(upload) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Record::Upload(upload) = &*input.record else { return Ok(Answer::Done(Vec::new())) };
         self.effect.storage.check(&upload.object)?;
         let upload_digest = upload_digest(upload);
         let key = journal_key(&upload.conversation_id, self.stage(), digest(&upload_digest)?, 0);

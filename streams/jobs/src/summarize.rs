@@ -191,7 +191,7 @@ impl Stage for Summarize {
     }
 
     async fn process(&self, input: &Input) -> Result<Answer, Failed> {
-        let Record::Finalize(finalize) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Record::Finalize(finalize) = &*input.record else { return Ok(Answer::Done(Vec::new())) };
         let Some(known) = known(&self.effect.ports, finalize).await? else {
             return Ok(Answer::Done(Vec::new()));
         };

@@ -79,7 +79,7 @@ impl Stage for Transcribe {
     }
 
     async fn process(&self, input: &Input) -> Result<Answer, Failed> {
-        let Record::Segment(segment) = &input.record else { return Ok(Answer::Done(Vec::new())) };
+        let Record::Segment(segment) = &*input.record else { return Ok(Answer::Done(Vec::new())) };
         let input_digest = digest(&segment_digest(segment))?;
         let key = journal_key(&segment.conversation_id, self.stage(), input_digest, segment.generation);
         let call = |id| self.call(segment, id);

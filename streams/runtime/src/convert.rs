@@ -39,7 +39,7 @@ pub enum ConvertError {
 /// Where the record says something that no job of ours would write.
 pub fn fact(row: &Row) -> Result<Fact, ConvertError> {
     let (offset, time) = (row.offset, row.time);
-    Ok(match &row.record {
+    Ok(match &*row.record {
         Record::Open(open) => Fact::Open(fact::Open {
             offset,
             time,

@@ -63,7 +63,7 @@ pub(crate) async fn read(ports: &Ports, from: TopicPartition, record: &LogRecord
         offset: record.offset,
         origin: origin.map_or(record.offset, |origin| origin.offset),
         time: origin.map_or(record.time, |origin| origin.timestamp),
-        record: decoded,
+        record: Box::new(decoded),
         trace: TraceParent::read(&record.headers),
         history,
     })))

@@ -27,7 +27,7 @@ pub struct Input {
     /// Where in a trace it stands, and what follows from it.
     pub trace: Option<TraceParent>,
     /// The record.
-    pub record: Record,
+    pub record: Box<Record>,
 }
 
 impl Input {

@@ -14,7 +14,11 @@ use hansard_schemas::{
 use crate::store::{Harness, conversation, digest};
 
 fn row(offset: i64, record: impl Into<Record>) -> Row {
-    Row { offset: Offset(offset), time: Timestamp(1_700_000_000_000 + offset), record: record.into() }
+    Row {
+        offset: Offset(offset),
+        time: Timestamp(1_700_000_000_000 + offset),
+        record: Box::new(record.into()),
+    }
 }
 
 fn transcript(conversation: &str, chunk: &str, segment: i32, text: &str) -> Transcript {
@@ -67,7 +71,7 @@ fn every_kind(conversation: &str) -> Vec<Row> {
 /// What `read` gives for a row: the same, but a transcript without its text.
 fn as_read(row: &Row) -> Row {
     let mut row = row.clone();
-    if let Record::Transcript(transcript) = &mut row.record {
+    if let Record::Transcript(transcript) = &mut *row.record {
         transcript.text.clear();
         transcript.words.clear();
         transcript.redactions.clear();

@@ -46,7 +46,7 @@ fn number(record: &LogRecord) -> i64 {
 fn row(number: i64) -> Row {
     let chunk_id = format!("chunk-{number}");
     let upload = Upload { conversation_id: "crash".to_owned(), chunk_id, ..Default::default() };
-    Row { offset: Offset(number), time: Timestamp(number), record: upload.into() }
+    Row { offset: Offset(number), time: Timestamp(number), record: Box::new(upload.into()) }
 }
 
 fn effect(number: i64) -> JournalKey {

@@ -394,7 +394,11 @@ impl Fixture {
                     self.ports.facts.erase(id, marker).await.expect("erases");
                     return;
                 }
-                self.ports.facts.write(&[Row { offset, time, record }]).await.expect("writes");
+                self.ports
+                    .facts
+                    .write(&[Row { offset, time, record: Box::new(record) }])
+                    .await
+                    .expect("writes");
             }
         }
     }

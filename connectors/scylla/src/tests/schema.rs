@@ -7,7 +7,7 @@ use std::time::Duration;
 use hansard_core::id::{Offset, Timestamp};
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::facts::{Facts, Row};
-use hansard_schemas::{Options, Record, Upload};
+use hansard_schemas::{Options, Upload};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{PARTITIONS, config, connected};
@@ -75,7 +75,7 @@ async fn migrating_adds_what_an_older_version_lacks() {
         }),
         ..Upload::default()
     };
-    let row = Row { offset: Offset(1), time: Timestamp(2), record: Record::from(upload) };
+    let row = Row { offset: Offset(1), time: Timestamp(2), record: Box::new(upload.into()) };
     Facts::write(&*store, std::slice::from_ref(&row)).await.expect("written");
     assert_eq!(Facts::read(&*store, "c").await.expect("read"), [row]);
 

@@ -68,7 +68,7 @@ impl Extras {
         let newer = |held: &Option<(String, i64, String)>, generation| {
             held.as_ref().is_none_or(|(_, held, _)| *held <= generation)
         };
-        match &row.record {
+        match &*row.record {
             Record::Open(open) if self.open.as_ref().is_none_or(|held| row.offset.0 < held.offset) => {
                 self.open = Some(Opened {
                     offset: row.offset.0,
@@ -169,7 +169,7 @@ pub(super) fn standing(window: &Window, fact: &Fact) -> Option<Digest> {
 /// The failure, visible and not terminal, of an Upload that does not stand: the one just applied, or the one that it
 /// replaced.
 pub(super) fn conflict(window: &Window, stood: Option<Digest>, fact: &Fact, row: &Row) -> Option<Record> {
-    let (Fact::Upload(upload), Record::Upload(record)) = (fact, &row.record) else { return None };
+    let (Fact::Upload(upload), Record::Upload(record)) = (fact, &*row.record) else { return None };
     let loser = if window.conflicts(upload) {
         upload.digest
     } else {
@@ -219,7 +219,7 @@ pub(super) fn segments<'a>(
     let mut splits: BTreeMap<&str, &Split> = BTreeMap::new();
     let mut options: BTreeMap<String, &Options> = BTreeMap::new();
     for row in rows {
-        match &row.record {
+        match &*row.record {
             Record::Split(split) => {
                 splits.insert(&split.digest, split);
             }
@@ -301,7 +301,7 @@ mod tests {
         let labels = BTreeMap::from([("with".to_owned(), "somebody".to_owned())]);
         let open = Open { conversation_id: "c".to_owned(), labels: labels.clone(), ..Default::default() };
         let mut extras = Extras::default();
-        extras.learn(&Row { offset: Offset(0), time: Timestamp(7), record: open.into() });
+        extras.learn(&Row { offset: Offset(0), time: Timestamp(7), record: Box::new(open.into()) });
         let told = |status| {
             let window = Window::new();
             extras.conversation("c", &window, &Told::of(&window, status), Timestamp(9))

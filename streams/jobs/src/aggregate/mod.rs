@@ -9,7 +9,7 @@
 mod emit;
 mod shard;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -117,19 +117,13 @@ impl Aggregate {
 
     /// Brings facts into the order of their conversations, so that what is done for each is done once.
     fn taken(&self, known: Vec<Known>) -> Taken {
-        fn key(known: &Known) -> (Partition, &str) {
-            (known.partition, known.row.record.conversation_id())
-        }
-        let mut order: Vec<usize> = (0..known.len()).collect();
-        order.sort_by(|a, b| key(&known[*a]).cmp(&key(&known[*b])));
-        let mut known: Vec<Option<Known>> = known.into_iter().map(Some).collect();
         let mut taken = Taken {
             places: Vec::new(),
             traces: Vec::new(),
             rows: Vec::with_capacity(known.len()),
             facts: Vec::with_capacity(known.len()),
         };
-        for known in order.into_iter().filter_map(|at| known[at].take()) {
+        for known in by_conversation(known) {
             let id = known.row.record.conversation_id();
             let same = taken.places.last().is_some_and(|((p, c), _)| *p == known.partition && **c == *id);
             if !same {
@@ -208,7 +202,7 @@ impl Aggregate {
     /// Carries erasures out: the marker first.
     async fn erase(&self, rows: &[Row]) -> Result<(), Failed> {
         for row in rows {
-            let Record::Erase(erase) = &row.record else { continue };
+            let Record::Erase(erase) = &*row.record else { continue };
             let marker = Erasure { time: row.time, reason: erase.reason.clone().unwrap_or_default() };
             self.ports.facts.erase(&erase.conversation_id, marker).await?;
             self.ports.journal.erase(&erase.conversation_id).await?;
@@ -330,6 +324,20 @@ impl Aggregate {
         let oldest = self.shards.values().filter_map(Shard::waiting_since).min();
         self.metrics.oldest_window(oldest, self.ports.clock.now());
     }
+}
+
+/// The facts of each conversation together, in their order; the conversations as they first come.
+fn by_conversation(known: Vec<Known>) -> impl Iterator<Item = Known> {
+    let mut numbers: HashMap<(Partition, &str), usize> = HashMap::new();
+    let mut order: Vec<(usize, usize)> = Vec::with_capacity(known.len());
+    for (at, known) in known.iter().enumerate() {
+        let next = numbers.len();
+        let conversation = (known.partition, known.row.record.conversation_id());
+        order.push((*numbers.entry(conversation).or_insert(next), at));
+    }
+    order.sort_unstable();
+    let mut known: Vec<Option<Known>> = known.into_iter().map(Some).collect();
+    order.into_iter().filter_map(move |(_, at)| known[at].take())
 }
 
 /// Since when a window waits of which nothing was told: its last revision, or its first fact.

@@ -50,7 +50,7 @@ impl References {
     fn rows(&mut self, storage: &Storage, conversation: &str, rows: &[Row], mut cut: BTreeSet<String>) {
         let (mut uploads, mut merged, mut last) = (Vec::new(), BTreeSet::new(), None);
         for row in rows {
-            match &row.record {
+            match &*row.record {
                 Record::Upload(upload) => {
                     uploads.push(upload_digest(upload));
                     if upload.object.bucket == storage.bucket {
@@ -104,8 +104,10 @@ mod tests {
     use super::*;
 
     fn of(records: Vec<Record>, cut: &[&str]) -> References {
-        let rows: Vec<Row> =
-            records.into_iter().map(|record| Row { offset: Offset(0), time: Timestamp(0), record }).collect();
+        let rows: Vec<Row> = records
+            .into_iter()
+            .map(|record| Row { offset: Offset(0), time: Timestamp(0), record: Box::new(record) })
+            .collect();
         let mut references = References::default();
         let cut = cut.iter().map(|digest| (*digest).to_owned()).collect();
         references.rows(&Storage::new("b"), "c", &rows, cut);

@@ -123,7 +123,7 @@ impl Sweep {
             for conversation in page {
                 let rows = self.ports.facts.read(&conversation).await?;
                 for row in &rows {
-                    if let Record::Upload(upload) = &row.record
+                    if let Record::Upload(upload) = &*row.record
                         && upload.object.bucket == self.storage.bucket
                     {
                         deletable.remove(&upload.object.key);

@@ -43,7 +43,7 @@ impl Rows {
             return;
         }
         let mut bare = row.clone();
-        if let Record::Transcript(transcript) = &mut bare.record {
+        if let Record::Transcript(transcript) = &mut *bare.record {
             let key = TextKey {
                 chunk: transcript.chunk_id.clone(),
                 segment: transcript.segment,

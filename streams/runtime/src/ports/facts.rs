@@ -15,7 +15,7 @@ pub struct Row {
     /// Its log time; likewise.
     pub time: Timestamp,
     /// The fact.
-    pub record: Record,
+    pub record: Box<Record>,
 }
 
 /// The primary key of a row below its conversation. What orders competing facts is in it, and a digest of the content:

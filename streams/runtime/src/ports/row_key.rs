@@ -47,7 +47,7 @@ impl RowKey {
     #[must_use]
     pub fn of(row: &Row) -> Self {
         let offset = row.offset.0;
-        match &row.record {
+        match &*row.record {
             Record::Open(open) => whole("open", offset, open),
             Record::Upload(upload) => {
                 // The digest is hex of our own making; a text of another form would still be digested as a whole.
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn row(offset: i64, record: impl Into<Record>) -> Row {
-        Row { offset: Offset(offset), time: Timestamp(offset * 10), record: record.into() }
+        Row { offset: Offset(offset), time: Timestamp(offset * 10), record: Box::new(record.into()) }
     }
 
     #[test]

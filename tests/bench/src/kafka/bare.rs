@@ -54,7 +54,7 @@ fn read(consumer: &BaseConsumer) -> Result<Vec<Row>> {
         let value = record.payload().context("a fact without a value")?;
         let time = record.timestamp().to_millis().context("a fact without a time")?;
         let (offset, time) = (Offset(record.offset()), Timestamp(time));
-        rows.push(Row { offset, time, record: Framing::SingleObject.decode(value)? });
+        rows.push(Row { offset, time, record: Box::new(Framing::SingleObject.decode(value)?) });
     }
     Ok(rows)
 }
