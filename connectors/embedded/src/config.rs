@@ -39,7 +39,7 @@ impl Default for Config {
             tail_bytes: 64 << 20,
             fetch_bytes: 1 << 20,
             write_buffer_bytes: 32 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
             clock: Arc::new(system_time),
         }
     }
