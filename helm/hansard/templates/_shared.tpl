@@ -20,15 +20,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* Every job runs somewhere; the gateway, which the Service finds, and sweep, which must not run twice, in one process. */}}
+{{/* Every job runs somewhere; the gateway, which the Service finds, in one process. */}}
 {{- define "hansard.check" -}}
 {{- $all := list "gateway" "split" "transcribe" "aggregate" "merge" "summarize" "notify" "sweep" }}
 {{- $running := list }}
 {{- range $process, $of := .Values.jobs }}
   {{- range $of.run }}{{ $running = append $running . }}{{ end }}
-  {{- if and (has "sweep" $of.run) (or (gt (int $of.replicas) 1) $of.scale) }}
-    {{- fail (printf "jobs.%s runs sweep, which runs once: set its replicas to 1 and scale to null" $process) }}
-  {{- end }}
   {{- if and $.Values.keda.enabled (dig "scale" "age" 0 $of) (not $.Values.keda.prometheusAddress) }}
     {{- fail (printf "jobs.%s scales by age: set keda.prometheusAddress, or scale by lag" $process) }}
   {{- end }}
@@ -36,11 +33,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- range $all }}
   {{- if not (has . $running) }}{{ fail (printf "no process runs the job %s: add it to `run` of one of jobs" .) }}{{ end }}
 {{- end }}
-{{- range list "gateway" "sweep" }}
-  {{- $job := . }}{{ $count := 0 }}
-  {{- range $running }}{{ if eq . $job }}{{ $count = add1 $count }}{{ end }}{{ end }}
-  {{- if gt (int $count) 1 }}{{ fail (printf "several of jobs run %s: only one may" $job) }}{{ end }}
-{{- end }}
+{{- $others := without $running "gateway" }}
+{{- if gt (sub (len $running) (len $others)) 1 }}{{ fail "several of jobs run gateway: only one may" }}{{ end }}
 {{- range list "kafka.brokers" "store.nodes" "s3.bucket" }}
   {{- if not (index $.Values.settings .) }}{{ fail (printf "settings: %s is not set" .) }}{{ end }}
 {{- end }}

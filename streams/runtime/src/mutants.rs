@@ -32,6 +32,8 @@ pub enum Mutant {
     SweepUnread,
     /// Sweep deletes what is unreferenced at first sight.
     SweepWithoutMark,
+    /// Sweep deletes by a mark of any age, so also by one that another run has just made.
+    SweepByYoungMark,
 }
 
 thread_local! {

@@ -159,7 +159,10 @@ impl Script {
                 let until = self.deployment.world.now() + length(words.at(2));
                 self.deployment.world.take_down(words.at(1), until);
             }
-            "sweep" => self.deployment.sweep(words.has("dry")),
+            "sweep" => {
+                let name = words.valued.get("as").copied().unwrap_or("sweep");
+                self.deployment.sweep(name, words.has("dry"));
+            }
             "abandon" => {
                 self.upload(words);
             }

@@ -112,8 +112,8 @@ impl Deployment {
     }
 
     /// Sweeps once, in a process of its own.
-    pub(crate) fn sweep(&self, dry_run: bool) {
-        let process = self.world.boot("sweep");
+    pub(crate) fn sweep(&self, name: &str, dry_run: bool) {
+        let process = self.world.boot(name);
         let fakes = Fakes { process: process.clone(), ledger: self.ledger.clone() };
         let (erasures, part_uploads) = (process.erasures(), process.part_uploads());
         let reach = Reach { erasures, part_uploads, speech: Arc::new(fakes) };

@@ -86,6 +86,7 @@ impl History {
         jobs.for_each(|job| job.call_max = job.call_max.min(Millis(300_000)));
         // A producer here confirms at once. What stages write must be safe by what is known of it, not by its age.
         deployment.sweep.unreferenced_after = Millis(1_000);
+        deployment.sweep.every = Millis(1_000);
         set_up(&mut deployment);
         let producer = Producer::new(deployment.world.clone(), partitions);
         let faults = faults(&mut rng);
@@ -288,7 +289,7 @@ impl History {
             Deed::Abandon(chunk) => {
                 self.producer.upload(&chunk, true);
             }
-            Deed::Sweep => self.deployment.sweep(false),
+            Deed::Sweep => self.deployment.sweep("sweep", false),
             Deed::Say(record) => {
                 self.producer.send(*record, 0);
             }
@@ -346,7 +347,7 @@ impl History {
         for _ in 0..SWEEPS {
             let quiet = self.deployment.world.now() + Millis(PEACE.0 / SWEEPS);
             self.deployment.run_until(quiet);
-            self.deployment.sweep(false);
+            self.deployment.sweep("sweep", false);
         }
         let swept = self.deployment.world.now() + Millis(600_000);
         self.deployment.run_until(swept);

@@ -71,6 +71,7 @@ fn bugs() -> Vec<Bug> {
         (Mutant::ZombieWriteWins, "zombie_write", true),
         (Mutant::SweepUnread, "sweep_unread", true),
         (Mutant::SweepWithoutMark, "2_6", false),
+        (Mutant::SweepByYoungMark, "sweep_twice", false),
     ];
     let decisions: [(CoreBug, SetUp, &str, bool); 3] = [
         (

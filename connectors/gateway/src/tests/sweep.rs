@@ -35,6 +35,9 @@ async fn an_upload_that_nobody_confirmed_is_swept_and_its_late_confirmation_told
         assert_eq!(report["found"][0]["fate"], "marked");
     }
     let report = sweep(&gateway, "?dry_run=true").await;
+    assert_eq!((&report["deleted"], &report["waiting"]), (&json!(0), &json!(1)), "{report}");
+    gateway.clock.ahead(Millis::hours(26));
+    let report = sweep(&gateway, "?dry_run=true").await;
     assert_eq!((&report["deleted"], &report["deleted_bytes"]), (&json!(1), &json!(4)), "{report}");
     let report = sweep(&gateway, "").await;
     assert_eq!((&report["objects"], &report["deleted"]), (&json!(2), &json!(1)), "{report}");

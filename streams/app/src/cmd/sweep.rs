@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::config::ClientFlags;
 use crate::output;
 
-/// Sweeps once: carries erasures out, deletes what nothing has referred to since the run before, and marks what nothing
-/// refers to for the next.
+/// Sweeps once: carries erasures out, deletes what nothing has referred to for `sweep.every` or longer, and marks what
+/// nothing refers to.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
     /// Change nothing, and show what would be done.
@@ -50,12 +50,14 @@ fn told(report: &Value) -> String {
         "; aggregate has not read the log yet, so nothing was called unreferenced"
     };
     format!(
-        "{} objects looked at, {} {would}deleted ({} bytes), {} {would}marked, {} multipart uploads {would}aborted, \
+        "{} objects looked at, {} {would}deleted ({} bytes), {} {would}marked, {} \
+         marked before and waiting, {} multipart uploads {would}aborted, \
          {} conversations {would}erased by retention, {} provider jobs waiting{unread}",
         count("objects"),
         count("deleted"),
         count("deleted_bytes"),
         count("marked"),
+        count("waiting"),
         count("aborted"),
         count("expired"),
         count("jobs_waiting"),

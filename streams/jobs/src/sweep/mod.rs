@@ -5,9 +5,14 @@
 //! nobody joined. Bad input: a failure of a dependency ends the run, and the next one goes on.
 //!
 //! An object is unreferenced only where it is older than a day, aggregate has read everything that was in the log before
-//! the look, and neither a row nor the journal refers to it. A run marks it first; the next deletes it if it is still the
-//! same content and still unreferenced. The gateway confirms nothing older than 20 h, so the two cannot meet. Every step
-//! can be repeated: a crash, or two runs at once, do no harm.
+//! the look, and neither a row nor the journal refers to it. A run marks it first; one that comes `every` later or more
+//! deletes it if it is still the same content and still unreferenced. The gateway confirms nothing older than 20 h, so the
+//! two cannot meet.
+//!
+//! Nothing keeps two runs apart: a gateway sweeps when it is asked to, and a process that is being replaced runs on beside
+//! the next one. Every step can be repeated, also in the middle of another run's, so that a crash, or two runs at once, do
+//! no harm; and since the age of a mark decides, two runs in one minute delete no more than one. Both may count what only
+//! one of them had to do, and both may append retention's `Erase`, which erases once.
 
 mod erasures;
 mod marks;
@@ -49,7 +54,7 @@ pub struct Reach {
 /// How sweep behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepConfig {
-    /// From the end of a run to the next (default 1 h).
+    /// From the end of a run to the next (default 1 h), and the least age of a mark that deletes.
     pub every: Millis,
     /// From the start of the process to the first run (default 1 min).
     pub first: Millis,

@@ -13,7 +13,7 @@ const NAMED_MAX: usize = 1_000;
 pub enum Fate {
     /// Its conversation was erased: deleted.
     Erased,
-    /// Nothing refers to it: marked, and deleted by the next run.
+    /// Nothing refers to it: marked, and deleted by a run that comes `sweep.every` later.
     Marked,
     /// Nothing has referred to it since it was marked: deleted.
     Unreferenced,
@@ -43,6 +43,8 @@ pub struct Report {
     pub objects: u64,
     /// Objects that were marked.
     pub marked: u64,
+    /// Objects that an earlier run has marked, less than `sweep.every` ago.
+    pub waiting: u64,
     /// Objects that were deleted: of erased conversations, and unreferenced ones.
     pub deleted: u64,
     /// Their bytes.
@@ -86,7 +88,7 @@ impl Report {
 
     /// One line a run.
     pub(super) fn log(&self, error: Option<&SweepError>) {
-        let Self { dry_run, log_read, objects, marked, deleted, deleted_bytes, erasures, .. } = self;
+        let Self { dry_run, log_read, objects, marked, waiting, deleted, deleted_bytes, erasures, .. } = self;
         let Self { jobs_forgotten, jobs_waiting, expired, aborted, .. } = self;
         if let Some(error) = error {
             tracing::warn!(%error, dry_run, objects, deleted, erasures, "sweep ended early; the next run goes on");
@@ -97,6 +99,7 @@ impl Report {
             log_read,
             objects,
             marked,
+            waiting,
             deleted,
             deleted_bytes,
             erasures,
