@@ -20,9 +20,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* Every job runs somewhere; the gateway, which the Service finds, in one process. */}}
+{{/* Every job runs somewhere, notify only where somebody is to be told; the gateway, which the Service finds, in one process.
+Each secret that a running job cannot do without is set. */}}
 {{- define "hansard.check" -}}
-{{- $all := list "gateway" "split" "transcribe" "aggregate" "merge" "summarize" "notify" "sweep" }}
+{{- $all := list "gateway" "split" "transcribe" "aggregate" "merge" "summarize" "sweep" }}
 {{- $running := list }}
 {{- range $process, $of := .Values.jobs }}
   {{- range $of.run }}{{ $running = append $running . }}{{ end }}
@@ -38,7 +39,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- range list "kafka.brokers" "store.nodes" "s3.bucket" }}
   {{- if not (index $.Values.settings .) }}{{ fail (printf "settings: %s is not set" .) }}{{ end }}
 {{- end }}
-{{- range list "keys" "run.signing-key" "s3.access-key" "s3.secret-key" "webhook.secret" }}
+{{- $needed := list "keys" "run.signing-key" "s3.access-key" "s3.secret-key" }}
+{{- if has "notify" $running }}{{ $needed = append $needed "webhook.secret" }}{{ end }}
+{{- range $needed }}
   {{- if not (index $.Values.secrets .) }}{{ fail (printf "secrets: %s is not set; name an existing Secret and its key" .) }}{{ end }}
 {{- end }}
 {{- end }}
