@@ -24,7 +24,9 @@ import service as services
 CLIENTS = ROOT / "tests" / "clients"
 CONFLUENT = "2.16.0"
 PYTHON = [f"confluent-kafka[avro,schemaregistry]=={CONFLUENT}"]
-JAVA = ["org.apache.kafka:kafka-clients:4.1.0", "org.apache.avro:avro:1.12.0", "org.slf4j:slf4j-nop:1.7.36"]
+SERDE = "3.1.7"
+JAVA = [f"io.apicurio:apicurio-registry-avro-serde-kafka:{SERDE}", "org.apache.kafka:kafka-clients:4.1.0"]
+JAVA += ["org.slf4j:slf4j-nop:1.7.36"]
 PROCESSES = ["gateway", "split-transcribe-1", "aggregate-1", "merge-summarize-1"]
 # Enough for some that CRC32, the default of librdkafka, sends to another partition than murmur2.
 OF_PYTHON = [f"py-{number}" for number in range(6)]
@@ -89,7 +91,7 @@ class Foreign(unittest.TestCase):
         self.cluster.env["HANSARD_UPLOAD_PREFIXES"] = f"{self.bucket}/foreign/"
         version = "{}.{}".format(*sys.version_info)
         self.python = services.cached(f"clients-python-{CONFLUENT}-{version}", _python)
-        self.java = ["-cp", str(services.jars("clients-java-4.1.0", JAVA))]
+        self.java = ["-cp", str(services.jars(f"clients-java-{SERDE}", JAVA))]
 
     def topic(self, name):
         return self.cluster.env["HANSARD_TOPICS_PREFIX"] + name
@@ -139,12 +141,15 @@ class Foreign(unittest.TestCase):
 
     def client(self, language, name, *arguments):
         """Runs a client to its end; its standard output."""
+        registry = service("REGISTRY")
         if language == "python":
             command = [sys.executable, CLIENTS / "python" / f"{name}.py"]
         else:
             command = [services.java(17), *self.java, CLIENTS / "java" / f"{name.title()}.java"]
+            # Apicurio's serde asks for the same schemas by the registry's own API.
+            registry = registry.replace("/ccompat/v7", "/registry/v3")
         done = subprocess.run(
-            [*command, service("KAFKA"), service("REGISTRY"), *arguments],
+            [*command, service("KAFKA"), registry, *arguments],
             capture_output=True, text=True, timeout=RAN_WITHIN_S, check=False,
             env=environment(PYTHONPATH=str(self.python)),
         )
