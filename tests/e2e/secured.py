@@ -1,4 +1,5 @@
-"""Kafka over TLS with a password: the jobs deliver over it, and what is wrong is said once, by the setting, without a secret."""
+"""Every service over TLS, by authorities that only settings name, and Kafka with a password: the jobs deliver over it, and
+what is wrong is said once, by the setting, without a secret."""
 
 import shutil
 import sys
@@ -13,8 +14,11 @@ from hansard import ROOT, Speech
 
 sys.path.insert(0, str(ROOT / "tests" / "services"))
 import kafka  # noqa: E402
+import s3  # noqa: E402
+import service as services  # noqa: E402
 
 JOBS = {"gateway": ["gateway", "sweep"], "others": ["split", "transcribe", "aggregate", "merge", "summarize"]}
+TOPICS, TABLES, SCHEMAS = ["topics", "apply"], ["store", "migrate"], ["schemas", "register"]
 
 
 def settings(user="hansard", password=None, authority="authority"):
@@ -31,7 +35,15 @@ def settings(user="hansard", password=None, authority="authority"):
 
 
 class Secured(unittest.TestCase):
-    """A deployment on the broker's secured listener."""
+    """A deployment on the services' secured listeners."""
+
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="hansard-e2e-")
+        cls.addClassCleanup(shutil.rmtree, directory)
+        cls.s3_home = Path(directory) / "s3-secured"
+        cls.s3_url = s3.secured(cls.s3_home, service("S3_DATA"))
+        cls.addClassCleanup(services.stop, cls.s3_home)
 
     def setUp(self):
         directory = tempfile.mkdtemp(prefix="hansard-e2e-")
@@ -40,14 +52,33 @@ class Secured(unittest.TestCase):
         self.addCleanup(speech.stop)
         self.cluster = Cluster(speech, JOBS)
         self.addCleanup(self.cluster.close)
-        self.cluster.env["HANSARD_KAFKA_BROKERS"] = service("KAFKA_SECURED")
-        self.cluster.env["HANSARD_KAFKA_SET"] = settings()
+        homes = {
+            "STORE": Path(service("CQL_AUTHORITIES")),
+            "REGISTRY": Path(service("REGISTRY_AUTHORITIES")),
+            "S3": self.s3_home,
+        }
+        self.strangers = {name: str(home / "stranger.pem") for name, home in homes.items()}
+        self.cluster.env |= {
+            "HANSARD_KAFKA_BROKERS": service("KAFKA_SECURED"),
+            "HANSARD_KAFKA_SET": settings(),
+            "HANSARD_STORE_TLS": "true",
+            "HANSARD_REGISTRY_URL": service("REGISTRY_SECURED"),
+            "HANSARD_S3_ENDPOINT": self.s3_url,
+            # The producer is one of Python's and knows the system's authorities only.
+            "HANSARD_S3_PUBLIC_ENDPOINT": service("S3"),
+            **{f"HANSARD_{name}_CA": str(home / "authority.pem") for name, home in homes.items()},
+        }
 
-    def test_the_jobs_deliver(self):
-        for step in (["topics", "apply"], ["store", "migrate"]):
+    def deploy(self, *steps):
+        for step in steps:
             code, _, said = self.cluster.command(*step)
             self.assertEqual(code, 0, said)
+
+    def test_the_jobs_deliver(self):
+        self.deploy(TOPICS, TABLES, SCHEMAS)
         self.cluster.make_bucket()
+        code, out, said = self.cluster.command("check")
+        self.assertEqual(code, 0, out + said)
         for name in JOBS:
             self.cluster.begin(name)
         producer = Producer(self.cluster, range(2))
@@ -69,24 +100,61 @@ class Secured(unittest.TestCase):
         self.refused(settings(user="nobody"), f"topic {uploads} is forbidden", "sasl.username")
 
     def test_a_job_names_a_topic_that_is_not_allowed(self):
-        for step in (["topics", "apply"], ["store", "migrate"]):
-            code, _, said = self.cluster.command(*step)
-            self.assertEqual(code, 0, said)
+        self.deploy(TOPICS, TABLES, SCHEMAS)
         self.cluster.env["HANSARD_KAFKA_SET"] = settings(user="nobody")
         self.cluster.begin("others")
+        self.assertNotIn(kafka.USERS["nobody"], self.await_log("is forbidden to kafka.set's sasl.username"))
+
+    def test_a_wrong_authority_of_the_database_is_named(self):
+        self.cluster.env["HANSARD_STORE_CA"] = self.strangers["STORE"]
+        self.told(TABLES, "no authority that is trusted", "store.ca")
+
+    def test_a_wrong_authority_of_the_registry_is_named(self):
+        self.cluster.env["HANSARD_REGISTRY_CA"] = self.strangers["REGISTRY"]
+        self.told(SCHEMAS, "no authority that is trusted", "registry.ca")
+
+    def test_wrong_authorities_are_found_by_check(self):
+        for name, path in self.strangers.items():
+            self.cluster.env[f"HANSARD_{name}_CA"] = path
+        code, out, said = self.cluster.command("check")
+        self.assertEqual(code, 1, out + said)
+        told = dict(line.split(": ", 1) for line in out.splitlines())
+        for name, setting in {"registry": "registry.ca", "store": "store.ca", "objects": "s3.ca"}.items():
+            self.assertRegex(told[name], rf"^no: .*signed its certificate; check {setting}$")
+
+    def test_a_job_waits_for_a_certificate_and_names_the_setting(self):
+        self.deploy(TOPICS, SCHEMAS)
+        self.cluster.env["HANSARD_STORE_CA"] = self.strangers["STORE"]
+        self.cluster.begin("others")
+        self.await_log("check store.ca")
+
+    def test_authorities_where_nothing_is_encrypted_are_refused(self):
+        plain = {"STORE_TLS": "false", "REGISTRY_URL": service("REGISTRY"), "S3_ENDPOINT": service("S3")}
+        for (name, value), setting in zip(plain.items(), ("store.ca", "registry.ca", "s3.ca")):
+            before = self.cluster.env[f"HANSARD_{name}"]
+            self.cluster.env[f"HANSARD_{name}"] = value
+            code, out, said = self.cluster.command("check")
+            self.assertEqual((code, len(said.splitlines())), (78, 1), out + said)
+            self.assertIn(f"{setting} is set, and ", said)
+            self.cluster.env[f"HANSARD_{name}"] = before
+
+    def await_log(self, text):
         end = time.monotonic() + 30
-        while "is forbidden to kafka.set's sasl.username" not in (logs := self.cluster.logs()):
+        while text not in (logs := self.cluster.logs()):
             self.assertLess(time.monotonic(), end, logs)
             time.sleep(0.2)
-        self.assertNotIn(kafka.USERS["nobody"], logs)
+        return logs
 
     def refused(self, wrong, *named):
         """Whoever deploys is told in one line, which names what is to be mended and no secret."""
         self.cluster.env["HANSARD_KAFKA_SET"] = wrong
-        code, out, said = self.cluster.command("topics", "apply")
+        self.told(TOPICS, *named, "kafka.set")
+
+    def told(self, step, *named):
+        code, out, said = self.cluster.command(*step)
         self.assertEqual(code, 1, out + said)
         self.assertEqual(len(said.splitlines()), 1, said)
-        for text in [*named, "kafka.set"]:
+        for text in named:
             self.assertIn(text, said)
         for secret in ["a-wrong-secret", *kafka.USERS.values()]:
             self.assertNotIn(secret, out + said)

@@ -9,6 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import certificates
 import hansard
 import tools
 from chart import pods
@@ -40,8 +41,11 @@ class Program(unittest.TestCase):
             self.assertEqual(environment["HANSARD_CONFIG"], "/etc/hansard/settings/hansard.toml")
             environment = {name: value for name, value in environment.items() if name.startswith("HANSARD_")}
             signing = Path(directory) / "signing"
+            certificates.make(Path(directory))
             for name in environment:
-                if name.endswith("_FILE"):
+                if name.endswith("_CA"):
+                    environment[name] = f"{directory}/authority.pem"
+                elif name.endswith("_FILE"):
                     environment[name] = str(signing if "WEBHOOK" in name else secret)
             secret.write_text("name:operator:0123456789abcdef0123456789abcdef=", encoding="utf-8")
             signing.write_text(f"whsec_{'A' * 32}", encoding="utf-8")
@@ -78,7 +82,9 @@ class Program(unittest.TestCase):
         names = re.findall(r"or HANSARD_([A-Z0-9_]+)_FILE", help_text)
         variable = lambda key: key.upper().replace(".", "_").replace("-", "_")
         secrets = set(schema()["secrets"]["properties"])
-        self.assertEqual({variable(key) for key in secrets}, set(names))
+        authorities = {key for key in known if key.endswith(".ca")}
+        self.assertEqual({variable(key) for key in secrets - authorities}, set(names))
+        self.assertLess(authorities, secrets)
         refused = set(schema()["settings"]["propertyNames"]["not"]["enum"])
         self.assertLess(secrets, refused)
         self.assertEqual(refused - known, set())

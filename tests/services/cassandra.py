@@ -1,6 +1,7 @@
 """Apache Cassandra as one node: the CQL server for tests. ScyllaDB is in no package registry, and the statements
-that Hansard uses mean the same to both."""
+that Hansard uses mean the same to both. Its one port takes clients with and without TLS."""
 
+import certificates
 import service
 
 VERSION = "5.0.5"
@@ -29,6 +30,7 @@ def _launch(home):
     cql, storage = service.free_port(), service.free_port()
     classpath = service.jars(f"cassandra-{VERSION}", [f"org.apache.cassandra:cassandra-all:{VERSION}"])
     agent = next(classpath.parent.glob("jamm-*.jar"))
+    certificates.make(home)
     (home / "cassandra.yaml").write_text(_settings(home, cql, storage), encoding="utf-8")
     (home / "logback.xml").write_text(LOGGING, encoding="utf-8")
     command = [*service.jvm(home, 17, below=18), "-Xmx1g", "-Xss512k", f"-javaagent:{agent}"]
@@ -53,7 +55,7 @@ def _launch(home):
         port=cql,
         # OPTIONS of the native protocol's version 4.
         greeting=bytes.fromhex("04 00 0000 05 00000000"),
-        environment={"HANSARD_TEST_CQL": f"127.0.0.1:{cql}"},
+        environment={"HANSARD_TEST_CQL": f"127.0.0.1:{cql}", "HANSARD_TEST_CQL_AUTHORITIES": str(home)},
         seconds=240,
     )
 
@@ -76,6 +78,12 @@ rpc_address: 127.0.0.1
 storage_port: {storage}
 native_transport_port: {cql}
 start_native_transport: true
+client_encryption_options:
+  enabled: true
+  optional: true
+  keystore: {home}/server.p12
+  keystore_password: {certificates.PASSWORD}
+  store_type: PKCS12
 data_file_directories: ["{data}/data"]
 commitlog_directory: {data}/commitlog
 hints_directory: {data}/hints

@@ -3,6 +3,7 @@ listener has TLS, by an authority made for the run, and SASL, with one user who 
 
 import subprocess
 
+import certificates
 import service
 
 VERSION = "4.1.0"
@@ -11,7 +12,6 @@ ARTIFACTS = [
     f"org.apache.kafka:kafka-tools:{VERSION}",
     "org.slf4j:slf4j-simple:1.7.36",
 ]
-
 
 # Users of the secured listener with their passwords; a test takes them from here.
 USERS = {"hansard": "hansard-tests-password", "nobody": "nobody-tests-password"}
@@ -28,28 +28,9 @@ def start(home):
     return service.start(home, _launch)
 
 
-def _certificates(home):
-    """An authority, the broker's key and certificate in one file, and an authority that nobody here is known to."""
-    request = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout"]
-    for name in ("authority", "stranger"):
-        _openssl(home, *request, f"{name}.key", "-x509", "-days", "2", "-subj", f"/CN={name}", "-out", f"{name}.pem")
-    _openssl(home, *request, "broker.key", "-subj", "/CN=localhost", "-out", "broker.csr")
-    (home / "broker.ext").write_text("subjectAltName=DNS:localhost\n", encoding="utf-8")
-    sign = ["openssl", "x509", "-req", "-in", "broker.csr", "-days", "2", "-extfile", "broker.ext"]
-    _openssl(home, *sign, "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial", "-out", "broker.crt")
-    both = [(home / name).read_text(encoding="utf-8") for name in ("broker.key", "broker.crt")]
-    (home / "broker.pem").write_text("".join(both), encoding="utf-8")
-
-
-def _openssl(home, *command):
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise service.ServiceError(f"no certificate could be made:\n{done.stderr}")
-
-
 def _launch(home):
     broker, controller, secured = service.free_port(), service.free_port(), service.free_port()
-    _certificates(home)
+    certificates.make(home)
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     settings = {
         "process.roles": "broker,controller",
@@ -61,7 +42,7 @@ def _launch(home):
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker},SECURED://localhost:{secured}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT",
         "listener.name.secured.ssl.keystore.type": "PEM",
-        "listener.name.secured.ssl.keystore.location": home / "broker.pem",
+        "listener.name.secured.ssl.keystore.location": home / "server.pem",
         "listener.name.secured.sasl.enabled.mechanisms": MECHANISM,
         "listener.name.secured.scram-sha-512.sasl.jaas.config": login,
         "inter.broker.listener.name": "PLAINTEXT",

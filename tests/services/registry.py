@@ -1,8 +1,10 @@
-"""Apicurio Registry with the Confluent API: the schema registry against which schemas are registered and checked."""
+"""Apicurio Registry with the Confluent API: the schema registry against which schemas are registered and checked. A
+second port has TLS."""
 
 import shutil
 import urllib.request
 
+import certificates
 import service
 
 VERSION = "3.3.3"
@@ -31,11 +33,16 @@ def _fetch(target):
 
 
 def _launch(home):
-    port, management = service.free_port(), service.free_port()
+    port, secured, management = service.free_port(), service.free_port(), service.free_port()
+    certificates.make(home)
     program = service.cached(f"apicurio-{VERSION}", _fetch)
     properties = {
         "quarkus.http.host": "127.0.0.1",
         "quarkus.http.port": port,
+        "quarkus.http.insecure-requests": "enabled",
+        "quarkus.http.ssl-port": secured,
+        "quarkus.http.ssl.certificate.files": home / "server.crt",
+        "quarkus.http.ssl.certificate.key-files": home / "server.key",
         "quarkus.management.host": "127.0.0.1",
         "quarkus.management.port": management,
         "quarkus.log.level": "WARN",
@@ -48,6 +55,10 @@ def _launch(home):
         port=port,
         greeting=f"GET {API}/subjects HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode(),
         answer=b"HTTP/1.1 200",
-        environment={"HANSARD_TEST_REGISTRY": f"http://127.0.0.1:{port}{API}"},
+        environment={
+            "HANSARD_TEST_REGISTRY": f"http://127.0.0.1:{port}{API}",
+            "HANSARD_TEST_REGISTRY_SECURED": f"https://localhost:{secured}{API}",
+            "HANSARD_TEST_REGISTRY_AUTHORITIES": str(home),
+        },
         seconds=120,
     )

@@ -2,6 +2,7 @@
 
 import os
 
+import certificates
 import service
 
 VERSION = "1.8.0"
@@ -18,14 +19,34 @@ def _fetch(target):
     service.retried(["go", "install", module], env={**os.environ, "GOBIN": str(target), "CGO_ENABLED": "0"})
 
 
+def secured(home, data):
+    """Starts another gateway in `home`, with TLS, over the data of the first; returns its URL."""
+
+    def launch(home):
+        certificates.make(home)
+        port = service.free_port()
+        options = ["--cert", home / "server.crt", "--key", home / "server.key"]
+        at = {"HANSARD_TEST_S3": f"https://localhost:{port}"}
+        command = _command(port, data, *options)
+        # The beginning of a handshake, and that of its answer.
+        hello = {"greeting": certificates.client_hello(), "answer": b"\x16\x03"}
+        return service.Launch(home, command, port=port, environment=at, seconds=60, **hello)
+
+    return service.start(home, launch)["HANSARD_TEST_S3"]
+
+
+def _command(port, data, *options):
+    program = service.cached(f"versitygw-{VERSION}", _fetch) / "versitygw"
+    keys = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", REGION]
+    return [program, *keys, "--port", f"127.0.0.1:{port}", *options, "posix", data]
+
+
 def _launch(home):
     port = service.free_port()
-    program = service.cached(f"versitygw-{VERSION}", _fetch)
     (home / "data").mkdir()
-    keys = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", REGION]
     return service.Launch(
         home,
-        [program / "versitygw", *keys, "--port", f"127.0.0.1:{port}", "posix", home / "data"],
+        _command(port, home / "data"),
         port=port,
         greeting=b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
         # Without a signature it refuses, which it can only do once it serves.

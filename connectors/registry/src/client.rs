@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::schemas::Schemas;
-use reqwest::{Client, Method, StatusCode};
+use hansard_tls::Authorities;
+use reqwest::{Certificate, Client, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct RegistryConfig {
     pub url: String,
     /// User and password, if it wants them.
     pub credentials: Option<(String, String)>,
+    /// Whose certificates are accepted, where the address is an https one.
+    pub authorities: Authorities,
 }
 
 /// The password is not shown.
@@ -82,11 +85,13 @@ impl SchemaRegistry {
     pub fn new(config: RegistryConfig) -> Result<Self, PortError> {
         // A redirect would carry the password elsewhere.
         let redirects = reqwest::redirect::Policy::none();
+        let wrong = |error: reqwest::Error| refused(error.to_string());
         let client = Client::builder()
             .timeout(ANSWER_WITHIN)
             .redirect(redirects)
+            .tls_certs_merge(Certificate::from_pem_bundle(config.authorities.pem()).map_err(wrong)?)
             .build()
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(wrong)?;
         Ok(Self { config, client, missing: Mutex::default() })
     }
 
@@ -165,6 +170,9 @@ impl Schemas for SchemaRegistry {
 /// The cause without the address, which may hold a password.
 fn unavailable(error: reqwest::Error) -> PortError {
     let error = error.without_url();
+    if let Some(cause) = hansard_tls::refusal(&error, "registry.ca") {
+        return PortError::Unavailable { service: SERVICE, cause };
+    }
     let mut cause = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(inner) = source {

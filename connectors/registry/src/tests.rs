@@ -6,6 +6,7 @@ use axum::routing::any;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::schemas::Schemas as _;
 use hansard_schemas::{Finish, Framing, Record, RecordName, Registry, Topics};
+use hansard_tls::Authorities;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -23,7 +24,12 @@ fn deployment() -> (SchemaRegistry, Topics) {
 
 fn at(url: &str, password: Option<&str>) -> SchemaRegistry {
     let credentials = password.map(|password| ("hansard".to_owned(), password.to_owned()));
-    SchemaRegistry::new(RegistryConfig { url: url.to_owned(), credentials }).expect("a client")
+    SchemaRegistry::new(RegistryConfig {
+        url: url.to_owned(),
+        credentials,
+        authorities: Authorities::default(),
+    })
+    .expect("a client")
 }
 
 /// A server that gives one answer to every call, except without the password.

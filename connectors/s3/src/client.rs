@@ -12,6 +12,8 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumMode;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use futures::stream::BoxStream;
 use hansard_core::id::Timestamp;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::ports::objects::{ObjectHead, ObjectName, Objects};
+use hansard_tls::Authorities;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncRead;
 
@@ -51,6 +54,8 @@ pub struct S3Config {
     pub region: String,
     /// The key pair.
     pub credentials: Credentials,
+    /// Whose certificates are accepted, where the URL is an https one.
+    pub authorities: Authorities,
     /// Whether the bucket stands in the path (most services other than AWS) or in the host's name.
     pub path_style: bool,
     /// The limit for a connection to stand.
@@ -72,6 +77,7 @@ impl S3Config {
             public_endpoint: None,
             region: "us-east-1".to_owned(),
             credentials,
+            authorities: Authorities::default(),
             path_style: true,
             connect_timeout: Duration::from_secs(3),
             attempt_timeout: Duration::from_secs(30),
@@ -112,6 +118,14 @@ impl S3Config {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
+        }
+        if !self.authorities.pem().is_empty() {
+            // Beside the system's, which a store holds from the beginning.
+            let store = TrustStore::default().with_pem_certificate(self.authorities.pem());
+            let context = TlsContext::builder().with_trust_store(store).build().expect("it is only kept");
+            let http =
+                aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+            config = config.http_client(http.tls_context(context).build_https());
         }
         Client::from_conf(config.build())
     }

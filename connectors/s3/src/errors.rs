@@ -17,7 +17,10 @@ where
     match error {
         SdkError::TimeoutError(_) => unavailable("timed out"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => unavailable("timed out"),
-        SdkError::DispatchFailure(_) => unavailable("no connection"),
+        SdkError::DispatchFailure(failure) => {
+            let cause = failure.as_connector_error().and_then(|error| hansard_tls::refusal(error, "s3.ca"));
+            unavailable(cause.as_deref().unwrap_or("no connection"))
+        }
         SdkError::ResponseError(response) => answered(response.raw().status().as_u16(), None, None, what),
         SdkError::ServiceError(service) => {
             let (status, error) = (service.raw().status().as_u16(), service.err());

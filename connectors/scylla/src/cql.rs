@@ -1,5 +1,6 @@
 //! The connection to the database: prepared statements, repeated writes, paged reads, and what an error means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -7,7 +8,10 @@ use hansard_runtime::ports::PortError;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, DbError, ExecutionError, MetadataError, NewSessionError,
+    PrepareError, RequestAttemptError,
+};
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
@@ -69,7 +73,11 @@ impl Cql {
         if let Some((user, password)) = &config.credentials {
             builder = builder.user(user, password);
         }
-        let session = builder.build().await.map_err(|error| unavailable(&error))?;
+        if let Some(authorities) = &config.tls {
+            let tls = authorities.client_config().map_err(|error| unavailable(&error))?;
+            builder = builder.tls_context(Some(Arc::new(tls)));
+        }
+        let session = builder.build().await.map_err(|error| not_connected(&error))?;
         let (keyspace, concurrency) = (config.keyspace.clone(), config.concurrency.max(1));
         Ok(Self { session, keyspace, in_flight: Semaphore::new(concurrency), concurrency })
     }
@@ -194,6 +202,20 @@ fn batches(rows: Vec<Insert<'_>>) -> Vec<Vec<Insert<'_>>> {
         }
     }
     batches
+}
+
+/// Of a certificate that is refused, what to do about it.
+fn not_connected(error: &NewSessionError) -> PortError {
+    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+        last_connection_error: ConnectionError::IoError(cause),
+    })) = error
+    else {
+        return unavailable(error);
+    };
+    match hansard_tls::refusal(cause.as_ref(), "store.ca") {
+        Some(cause) => unavailable(&cause),
+        None => unavailable(error),
+    }
 }
 
 fn unavailable(cause: &dyn std::fmt::Display) -> PortError {

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hansard_runtime::ports::PortError;
+use hansard_tls::Authorities;
 use tokio::sync::watch;
 
 pub use migrate::migrate;
@@ -39,6 +40,9 @@ pub struct ScyllaConfig {
     pub datacenter: Option<String>,
     /// User and password.
     pub credentials: Option<(String, String)>,
+    /// Over TLS, whose certificates are accepted; by default connections are open. A node is called by its address, and
+    /// so its certificate has to name that.
+    pub tls: Option<Authorities>,
     /// The deployment's partition count, which must be the recorded one.
     pub partitions: u32,
     /// How long one request may take, before it is made again.
@@ -57,6 +61,7 @@ impl ScyllaConfig {
             replication: "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}".to_owned(),
             datacenter: None,
             credentials: None,
+            tls: None,
             partitions,
             request_timeout: Duration::from_secs(5),
             concurrency: 128,

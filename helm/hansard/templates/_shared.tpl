@@ -80,12 +80,13 @@ webhooks is notify's; takes the root and the pod's jobs. */}}
 {{- toJson $secrets }}
 {{- end }}
 
-{{/* The environment of a container: the file with settings, and the files with secrets; takes what hansard.secrets takes. */}}
+{{/* The environment of a container: the file with settings, and the files with secrets, whose names are what the settings
+of authorities want; takes what hansard.secrets takes. */}}
 {{- define "hansard.environment" -}}
 - {name: HANSARD_CONFIG, value: /etc/hansard/settings/hansard.toml}
 - {name: TMPDIR, value: /tmp}
 {{- range $setting, $_ := include "hansard.secrets" . | fromJson }}
-- {name: HANSARD_{{ $setting | upper | replace "." "_" | replace "-" "_" }}_FILE, value: /etc/hansard/secrets/{{ $setting }}}
+- {name: HANSARD_{{ $setting | upper | replace "." "_" | replace "-" "_" }}{{ if not (hasSuffix ".ca" $setting) }}_FILE{{ end }}, value: /etc/hansard/secrets/{{ $setting }}}
 {{- end }}
 {{- end }}
 

@@ -9,23 +9,25 @@ use serde_json::Value;
 use super::tree::{File, hold, root};
 
 const INNER: [&str; 3] = ["hansard-core", "hansard-schemas", "hansard-runtime"];
+const WITH_TLS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-tls"];
 const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-jobs"];
 
-/// Which of our crates each may use, apart from its tests. Audio, speech, summary and webhook implement ports that live in jobs.
-/// The program, the scenarios and the benchmarks may use all.
-const OURS: [(&str, &[&str]); 16] = [
+/// Which of our crates each may use, apart from its tests. Audio, speech, summary and webhook implement ports that live in jobs;
+/// who calls a service with an operator's authorities uses tls. The program, the scenarios and the benchmarks may use all.
+const OURS: [(&str, &[&str]); 17] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
     ("hansard-runtime", &["hansard-core", "hansard-schemas"]),
     ("hansard-jobs", &INNER),
     ("hansard-kafka", &INNER),
-    ("hansard-scylla", &INNER),
-    ("hansard-registry", &INNER),
-    ("hansard-s3", &INNER),
+    ("hansard-scylla", &WITH_TLS),
+    ("hansard-registry", &WITH_TLS),
+    ("hansard-s3", &WITH_TLS),
     ("hansard-embedded", &INNER),
     ("hansard-otlp", &INNER),
     ("hansard-gateway", &INNER),
     ("hansard-contract", &INNER),
+    ("hansard-tls", &[]),
     ("hansard-audio", &WITH_JOBS),
     ("hansard-speech", &WITH_JOBS),
     ("hansard-summary", &WITH_JOBS),
@@ -42,10 +44,11 @@ const TAKEN: [(&str, &[&str]); 2] = [
 ];
 
 /// Clients of real systems, by the beginning of their names, and the crates whose own they are.
-const CLIENTS: [(&str, &[&str]); 22] = [
+const CLIENTS: [(&str, &[&str]); 23] = [
     ("rdkafka", &["hansard-kafka"]),
     ("scylla", &["hansard-scylla"]),
     ("aws-", &["hansard-s3"]),
+    ("rustls", &["hansard-tls"]),
     ("s3s", &["hansard-s3", "hansard-embedded"]),
     ("fjall", &["hansard-embedded"]),
     ("redb", &["hansard-embedded"]),

@@ -10,6 +10,7 @@ use hansard_registry::RegistryConfig;
 use hansard_s3::{Credentials, S3Config};
 use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
+use hansard_tls::Authorities;
 
 use super::layers::{ConfigError, Values};
 use super::text::{Text, address, flag};
@@ -149,12 +150,30 @@ fn instance(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("at most 128 of A-Z a-z 0-9 . _ - are wanted".to_owned()) }
 }
 
+/// The authorities whose certificates stand in a file; none where none is named.
+fn authorities(path: &str) -> Result<Option<Authorities>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Authorities::with(&pem).map(Some).map_err(|error| format!("{path}: {error}"))
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
+
 fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> {
     let url = values.take_by("registry.url", address)?;
     let user: Option<String> = values.take("registry.user")?;
     let password: String = values.take("registry.password")?;
     let credentials = user.map(|user| (user, password));
-    Ok(url.map(|url| RegistryConfig { url, credentials }))
+    let named = values.take_by("registry.ca", authorities)?;
+    if named.is_some() && url.as_ref().is_some_and(|url| !is_https(url)) {
+        return Err(ConfigError::Contradiction("registry.ca is set, and registry.url is no https address"));
+    }
+    let authorities = named.unwrap_or_default();
+    Ok(url.map(|url| RegistryConfig { url, credentials, authorities }))
 }
 
 fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, ConfigError> {
@@ -168,10 +187,16 @@ fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, Con
     let datacenter = values.take("store.datacenter")?;
     let user: Option<String> = values.take("store.user")?;
     let password: String = values.take("store.password")?;
+    let tls = values.take_by("store.tls", flag)?;
+    let named = values.take_by("store.ca", authorities)?;
+    if named.is_some() && !tls {
+        return Err(ConfigError::Contradiction("store.ca is set, and store.tls is not true"));
+    }
     let mut store = ScyllaConfig::new(nodes, keyspace, partitions);
     store.replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
     store.datacenter = datacenter;
     store.credentials = user.map(|user| (user, password));
+    store.tls = tls.then(|| named.unwrap_or_default());
     Ok(if store.nodes.is_empty() { Err("store.nodes") } else { Ok(store) })
 }
 
@@ -182,14 +207,21 @@ fn objects(values: &mut Values) -> Result<Part<Bucket>, ConfigError> {
     let name: Option<String> = values.take("s3.bucket")?;
     let access_key: Option<String> = values.take("s3.access-key")?;
     let secret_key: Option<String> = values.take("s3.secret-key")?;
+    let named = values.take_by("s3.ca", authorities)?;
+    if named.is_some() && endpoint.as_ref().is_some_and(|endpoint| !is_https(endpoint)) {
+        return Err(ConfigError::Contradiction("s3.ca is set, and s3.endpoint is no https address"));
+    }
+    let authorities = named.unwrap_or_default();
     let bucket = || {
         let name = name.ok_or("s3.bucket")?;
         let access_key = access_key.ok_or("s3.access-key")?;
         let credentials = Credentials { access_key, secret_key: secret_key.ok_or("s3.secret-key")? };
         // AWS wants the bucket in the host's name, and most others in the path.
         let path_style = endpoint.is_some();
-        let service = S3Config::at(String::new(), credentials);
-        Ok(Bucket { name, service: S3Config { endpoint, public_endpoint, region, path_style, ..service } })
+        let mut service = S3Config::at(String::new(), credentials);
+        (service.endpoint, service.public_endpoint) = (endpoint, public_endpoint);
+        (service.region, service.authorities, service.path_style) = (region, authorities, path_style);
+        Ok(Bucket { name, service })
     };
     Ok(bucket())
 }

@@ -238,6 +238,21 @@ fn a_cluster_is_read_as_it_is_written() {
 }
 
 #[test]
+fn authorities_are_read_at_the_start() {
+    let no_certificate = file("none");
+    let at = no_certificate.path().display();
+    let https = ["registry.url = \"https://r\"\n", "store.tls = true\n", "s3.endpoint = \"https://s\"\n"];
+    for (setting, https) in ["registry.ca", "store.ca", "s3.ca"].into_iter().zip(https) {
+        let told = |text: String| config(&text).expect_err("no authority is there").to_string();
+        let missing = told(format!("{https}{setting} = \"/none\"\n"));
+        assert!(missing.starts_with(&format!("{setting} is wrong: cannot read /none")), "{missing}");
+        let empty = told(format!("{https}{setting} = \"{at}\"\n"));
+        assert_eq!(empty, format!("{setting} is wrong: {at}: it holds no certificate in PEM"));
+        assert!(config(&format!("{https}{setting} = \"\"\n")).is_ok());
+    }
+}
+
+#[test]
 fn names_are_distinct_and_the_command_line_holds_together() {
     let names: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.flag.as_str()).collect();
     assert_eq!(names.len(), SETTINGS.len());
