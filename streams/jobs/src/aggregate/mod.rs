@@ -39,7 +39,7 @@ use shard::{Kept, Shard};
 pub struct AggregateConfig {
     /// The rules of closing, with their lengths of time.
     pub rules: Rules,
-    /// Bytes of windows kept in memory, about, at most (default 128 MiB). Others are read back when a fact or their
+    /// Bytes of windows kept in memory, about, at most (default 256 MiB). Others are read back when a fact or their
     /// time comes.
     pub cache_bytes_max: usize,
     /// How far back open windows are looked for at a take-over (default 35 days): the longest retention.
@@ -54,7 +54,7 @@ impl Default for AggregateConfig {
     fn default() -> Self {
         Self {
             rules: Rules::default(),
-            cache_bytes_max: 128 << 20,
+            cache_bytes_max: 256 << 20,
             retention: Millis::hours(35 * 24),
             reads_max: 16,
             looks_max: 256,
