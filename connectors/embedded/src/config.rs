@@ -26,6 +26,9 @@ pub struct Config {
     pub write_buffer_bytes: u64,
     /// Bound of the block cache in bytes.
     pub cache_bytes: u64,
+    /// Whether rows are durable by themselves. Not needed where the engine is also the log, whose commits cover them; a
+    /// log elsewhere may keep offsets of which a crash would take the rows. Default false.
+    pub rows_synced: bool,
     /// Where log times come from.
     pub clock: WallClock,
 }
@@ -40,6 +43,7 @@ impl Default for Config {
             fetch_bytes: 1 << 20,
             write_buffer_bytes: 32 << 20,
             cache_bytes: 16 << 20,
+            rows_synced: false,
             clock: Arc::new(system_time),
         }
     }
@@ -55,6 +59,7 @@ impl std::fmt::Debug for Config {
             .field("fetch_bytes", &self.fetch_bytes)
             .field("write_buffer_bytes", &self.write_buffer_bytes)
             .field("cache_bytes", &self.cache_bytes)
+            .field("rows_synced", &self.rows_synced)
             .finish_non_exhaustive()
     }
 }

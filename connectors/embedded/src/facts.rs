@@ -1,7 +1,7 @@
 //! The facts port: groups of rows in one keyspace, of texts in another, markers of erasures in a third.
 //!
 //! Rows get no sync of their own: they go into the store's journal before the transaction that rests on them, whose
-//! sync covers them.
+//! sync covers them. Beside a log of another kind they do (`Config::rows_synced`).
 
 use std::sync::Arc;
 
@@ -104,7 +104,8 @@ pub(crate) async fn remove_all(
 #[async_trait]
 impl Facts for LocalFacts {
     async fn write(&self, rows: &[Row]) -> Result<(), PortError> {
-        Ok(self.0.write(rows::pack(rows)?, Urgency::Soon).await?)
+        let urgency = if self.0.shared.config.rows_synced { Urgency::Synced } else { Urgency::Soon };
+        Ok(self.0.write(rows::pack(rows)?, urgency).await?)
     }
 
     async fn read(&self, conversation: &str) -> Result<Vec<Row>, PortError> {

@@ -95,7 +95,8 @@ impl Work {
 pub(crate) async fn run(place: Place, work: Work) -> Result<()> {
     match work {
         Work::Embedded { directory } => {
-            let engine = Engine::open(&directory, Config { partitions: PARTITIONS, ..Config::default() })?;
+            let config = Config { partitions: PARTITIONS, rows_synced: true, ..Config::default() };
+            let engine = Engine::open(&directory, config)?;
             let log = Arc::new(KafkaLog::new(place.config())?);
             aggregate(world::on_engine(log, &engine)).await
         }
