@@ -117,8 +117,8 @@ impl Store {
         let db = Database::builder(dir.join("store"))
             .cache_size(config.cache_bytes)
             .max_journaling_size(256 << 20)
-            // Two, so that buffers are written out while something compacts; alone, a buffer would grow meanwhile.
-            .worker_threads(2)
+            // Of two, one only passes compactions back to the queue while the other works at one, on a whole core.
+            .worker_threads(1)
             .manual_journal_persist(true)
             .journal_compression(CompressionType::None)
             .open()?;

@@ -130,6 +130,8 @@ impl KafkaConfig {
             // The bound is looked at before each fetch, and one answer is as large as the second.
             ("queued.max.messages.kbytes", "8192".to_owned()),
             ("fetch.max.bytes", (8 << 20).to_string()),
+            // So much of each partition: one answer has something of all, and none runs far ahead of the others.
+            ("fetch.message.max.bytes", (128 << 10).to_string()),
             // A full queue stops fetching for this long; the default of a second leaves the loop idle.
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("group.id", format!("{}{group}", self.prefix)),
