@@ -132,6 +132,8 @@ impl KafkaConfig {
             ("fetch.max.bytes", (8 << 20).to_string()),
             // So much of each partition: one answer has something of all, and none runs far ahead of the others.
             ("fetch.message.max.bytes", (128 << 10).to_string()),
+            // A partition that is fetched from again waits for the answer about the others: not for the default of 500 ms.
+            ("fetch.wait.max.ms", "100".to_owned()),
             // A full queue stops fetching for this long; the default of a second leaves the loop idle.
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("group.id", format!("{}{group}", self.prefix)),

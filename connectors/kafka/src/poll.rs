@@ -30,6 +30,8 @@ pub(crate) type MemberConsumer = BaseConsumer<Rebalances>;
 const IDLE: Duration = Duration::from_millis(50);
 /// The same while an assignment is being settled, whose end wakes nobody.
 const SETTLING: Duration = Duration::from_millis(5);
+/// The same where nothing is assigned.
+const JOINING: Duration = Duration::from_millis(10);
 /// A loop that takes nothing for so long gets its partitions paused, which costs what was fetched ahead.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A partition's records are handed over when there are so many bytes or records of all, or none is left to poll.
@@ -148,7 +150,8 @@ impl Polling {
             let wait = match &gathering {
                 _ if self.seat.is_settling() => SETTLING,
                 Some(Gathering { records: 1.., .. }) => Duration::ZERO,
-                _ => IDLE,
+                Some(_) => IDLE,
+                None => JOINING,
             };
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => self.gather(&mut gathering, &message),
@@ -157,6 +160,7 @@ impl Polling {
                         break;
                     }
                 }
+                None if gathering.is_none() => self.hasten(),
                 None => self.hand_over(&mut gathering, true),
             }
             self.keep_bound(&mut gathering);
@@ -167,6 +171,14 @@ impl Polling {
             && let Err(error) = self.consumer.assign(&TopicPartitionList::new())
         {
             tracing::warn!(%error, "leaving");
+        }
+    }
+
+    /// librdkafka looks for the group's coordinator when its main thread wakes, which a new connection does not do: a
+    /// joining would lose up to half a second. Any question wakes it.
+    fn hasten(&self) {
+        if let Err(error) = self.consumer.subscription() {
+            tracing::debug!(%error, "subscription");
         }
     }
 

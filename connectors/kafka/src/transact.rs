@@ -42,6 +42,9 @@ const LOOK: Duration = Duration::from_micros(50);
 /// The first wait after a failed try to settle; it doubles up to a hundred times this.
 const BACKOFF: Duration = Duration::from_millis(50);
 
+/// How long the first of a settlement's producers is given to begin; the next one twice that, and so on.
+const INIT_PATIENCE: Duration = Duration::from_millis(150);
+
 pub(crate) struct Transactions {
     pub(crate) jobs: Receiver<Job>,
     pub(crate) seat: Arc<Seat>,
@@ -111,10 +114,7 @@ impl Transactions {
         // Before the offsets are asked for: this ends a transaction of ours that could still change them, and shuts
         // out a late end of it.
         self.producer = None;
-        let producer: BaseProducer<Reports> =
-            self.settings.create_with_context(Reports::default()).map_err(|error| unavailable(&error))?;
-        producer.init_transactions(self.timeout).map_err(|error| unavailable(&error))?;
-        self.producer = Some(producer);
+        self.producer = Some(self.begin()?);
         let Some(consumer) = self.consumer.upgrade() else { return Err(LogError::Closed) };
         if held.partitions.is_empty() {
             return Ok(Assignment { epoch, partitions: Vec::new() });
@@ -131,6 +131,24 @@ impl Transactions {
             partitions.push(starting_point(from, line.offset(), line.metadata(), begins)?);
         }
         Ok(Assignment { epoch, partitions })
+    }
+
+    /// A producer that alone may use its id. While the broker still ends what one before it has begun, librdkafka asks
+    /// again after half a second; a new producer asks at once.
+    fn begin(&self) -> Result<BaseProducer<Reports>, LogError> {
+        let end = Instant::now() + self.timeout;
+        let mut patience = INIT_PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let producer: BaseProducer<Reports> =
+                self.settings.create_with_context(Reports::default()).map_err(|error| unavailable(&error))?;
+            match producer.init_transactions(patience.min(left)) {
+                Ok(()) => return Ok(producer),
+                Err(error) if patience >= left => return Err(unavailable(&error)),
+                Err(error) => tracing::debug!(%error, "a producer is made anew"),
+            }
+            patience *= 2;
+        }
     }
 }
 
