@@ -3,14 +3,14 @@
 
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::decode::{Media, Wish};
 use crate::error::AudioError;
 use crate::limits::Limits;
-use crate::protocol::{Decoded, Kind, Request, Shape, put_samples, write_frame, write_json};
+use crate::opus::{OPUS_RATE, OpusHead};
+use crate::protocol::{Decoded, Kind, Request, Shape, put_packet, put_samples, write_frame, write_json};
 use crate::resample::Converter;
 use crate::{encode, split};
 
@@ -48,8 +48,12 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
     restrict(request.limits()).map_err(AudioError::io("setting the limits"))?;
     match &request {
         Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
-        Request::Decode { path, sample_rate, channels, limits } => {
-            decode(path, Wish { rate: *sample_rate, channels: *channels }, limits, output)
+        Request::Decode { path, sample_rate, channels, packets, limits } => {
+            let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
+            match media.opus().filter(|_| *packets).cloned() {
+                Some(head) => copy(media, &head, limits, output),
+                None => decode(media, *sample_rate, limits, output),
+            }
         }
         Request::Encode { path, format, shape, limits } => {
             encode::encode(path, *format, *shape, limits, input, output)
@@ -73,16 +77,20 @@ fn restrict(limits: &Limits) -> std::io::Result<()> {
 
 /// Decodes a recording and writes its samples. Rate and channels are those that were asked for, else the
 /// recording's own, with at most two channels and 48 kHz.
-fn decode(path: &Path, wish: Wish, limits: &Limits, output: &mut impl Write) -> Result<(), AudioError> {
-    let mut media = Media::open(path, wish)?;
+fn decode(
+    mut media: Media,
+    rate: Option<u32>,
+    limits: &Limits,
+    output: &mut impl Write,
+) -> Result<(), AudioError> {
     let channels = media.channels();
     let mut sink: Option<Sink> = None;
     while let Some(block) = media.read()? {
         let sink = match &mut sink {
             Some(sink) => sink,
             none => {
-                let sample_rate = wish.rate.unwrap_or_else(|| block.rate.min(48_000));
-                let shape = Shape { sample_rate, channels };
+                let sample_rate = rate.unwrap_or_else(|| block.rate.min(48_000));
+                let shape = Shape { sample_rate, channels, pre_skip: None };
                 write_json(output, Kind::Shape, &shape).map_err(AudioError::io("answering the parent"))?;
                 none.insert(Sink::new(shape, limits))
             }
@@ -97,8 +105,40 @@ fn decode(path: &Path, wish: Wish, limits: &Limits, output: &mut impl Write) -> 
     };
     sink.converter.finish(&mut sink.samples)?;
     sink.write(output)?;
-    write_json(output, Kind::Report, &Decoded { truncated: media.truncated() })
+    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding: 0 })
         .map_err(AudioError::io("answering the parent"))
+}
+
+/// Writes the packets of an Opus recording as they are.
+fn copy(
+    mut media: Media,
+    head: &OpusHead,
+    limits: &Limits,
+    output: &mut impl Write,
+) -> Result<(), AudioError> {
+    let failed = || AudioError::io("answering the parent");
+    let mut left = limits.decoded_ms.saturating_mul(u64::from(OPUS_RATE)) / 1_000;
+    let (mut frame, mut padding, mut begun) = (Vec::new(), 0, false);
+    while let Some(packet) = media.read_packet()? {
+        if !begun {
+            begun = true;
+            let shape =
+                Shape { sample_rate: OPUS_RATE, channels: head.channels, pre_skip: Some(head.pre_skip) };
+            write_json(output, Kind::Shape, &shape).map_err(failed())?;
+        }
+        left = left.checked_sub(packet.samples).ok_or(AudioError::TooLong { limit_ms: limits.decoded_ms })?;
+        padding = packet.padding;
+        put_packet(&packet.bytes, &mut frame);
+        if frame.len() >= SAMPLES_FRAME {
+            write_frame(output, Kind::Packets, &frame).map_err(failed())?;
+            frame.clear();
+        }
+    }
+    if !begun {
+        return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
+    }
+    write_frame(output, Kind::Packets, &frame).map_err(failed())?;
+    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding }).map_err(failed())
 }
 
 /// Converts samples and hands them on in frames, up to the limit.

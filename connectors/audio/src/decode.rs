@@ -15,7 +15,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 use crate::error::AudioError;
-use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
+use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead, packet_samples};
 use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
 
 /// Sample rates that are believed; anything else is a damaged header.
@@ -51,9 +51,19 @@ pub(crate) struct Block<'a> {
     pub(crate) samples: &'a [f32],
 }
 
+/// An Opus packet as it stands in the recording.
+#[derive(Debug)]
+pub(crate) struct OpusPacket {
+    pub(crate) bytes: Box<[u8]>,
+    /// Samples per channel at 48 kHz.
+    pub(crate) samples: u64,
+    /// How many of them, at the end, are only padding.
+    pub(crate) padding: u64,
+}
+
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
-    Opus { decoder: OpusDecoder, skip: usize },
+    Opus { head: OpusHead, decoder: OpusDecoder, skip: usize },
 }
 
 /// An open recording.
@@ -71,6 +81,8 @@ pub(crate) struct Media {
     cut_short: bool,
     raw: Vec<f32>,
     mixed: Vec<f32>,
+    /// What stands in for a damaged Opus packet: one of its kind without content, which a decoder conceals.
+    lost: Option<u8>,
 }
 
 impl Media {
@@ -114,6 +126,7 @@ impl Media {
             cut_short,
             raw: Vec::new(),
             mixed: Vec::new(),
+            lost: None,
         })
     }
 
@@ -137,31 +150,7 @@ impl Media {
     /// Decodes the next packet; `None` at the end. Damaged packets are passed over.
     pub(crate) fn read(&mut self) -> Result<Option<Block<'_>>, AudioError> {
         let mut damaged_in_a_row = 0;
-        while damaged_in_a_row < DAMAGED_IN_A_ROW {
-            let packet = match self.format.next_packet() {
-                Ok(Some(packet)) if packet.track_id == self.track => packet,
-                Ok(Some(_)) => continue,
-                Ok(None) => return Ok(None),
-                Err(MediaError::IoError(cause)) if is_read_failure(&cause) => {
-                    return Err(AudioError::io("reading the input")(cause));
-                }
-                Err(MediaError::DecodeError(_)) => {
-                    self.damaged = true;
-                    damaged_in_a_row += 1;
-                    continue;
-                }
-                Err(MediaError::ResetRequired) => {
-                    let (track, codec, _) =
-                        choose_track(self.format.as_ref(), &self.source.container, self.wish)?;
-                    (self.track, self.codec) = (track, codec);
-                    continue;
-                }
-                Err(_) => {
-                    // A browser's WebM has no stated end, so running out of it says nothing.
-                    self.cut_short |= self.source.container != "matroska";
-                    return Ok(None);
-                }
-            };
+        while let Some(packet) = self.next_packet(&mut damaged_in_a_row)? {
             match self.decode(&packet) {
                 Some((_, 0, _)) => {}
                 Some((rate, channels, concealed)) => {
@@ -176,6 +165,71 @@ impl Media {
                 }
             }
         }
+        Ok(None)
+    }
+
+    /// The header of an Opus stream whose packets can stand in another.
+    pub(crate) fn opus(&self) -> Option<&OpusHead> {
+        match &self.codec {
+            Codec::Opus { head, .. } => Some(head).filter(|head| head.is_plain()),
+            Codec::Symphonia(_) => None,
+        }
+    }
+
+    /// The next Opus packet, undecoded; `None` at the end. A damaged one has one in its place that a decoder conceals.
+    pub(crate) fn read_packet(&mut self) -> Result<Option<OpusPacket>, AudioError> {
+        let mut damaged_in_a_row = 0;
+        while let Some(packet) = self.next_packet(&mut damaged_in_a_row)? {
+            if self.opus().is_none() {
+                // A chained stream of another kind.
+                break;
+            }
+            let (bytes, samples) = match packet_samples(&packet.data) {
+                Some(samples) => {
+                    self.lost = Some(packet.data[0] & !3);
+                    (packet.data, samples)
+                }
+                None => {
+                    self.damaged = true;
+                    damaged_in_a_row += 1;
+                    let Some(lost) = self.lost else { continue };
+                    let Some(samples) = packet_samples(&[lost]) else { continue };
+                    (Box::from([lost]), samples)
+                }
+            };
+            self.decoded_ms += samples as f64 * 1_000.0 / f64::from(OPUS_RATE);
+            return Ok(Some(OpusPacket { bytes, samples, padding: packet.trim_end.get().min(samples) }));
+        }
+        self.cut_short |= self.opus().is_none();
+        Ok(None)
+    }
+
+    /// The track's next packet; `None` at the end, and after too much damage in a row.
+    fn next_packet(&mut self, damaged_in_a_row: &mut u32) -> Result<Option<Packet>, AudioError> {
+        while *damaged_in_a_row < DAMAGED_IN_A_ROW {
+            match self.format.next_packet() {
+                Ok(Some(packet)) if packet.track_id == self.track => return Ok(Some(packet)),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(MediaError::IoError(cause)) if is_read_failure(&cause) => {
+                    return Err(AudioError::io("reading the input")(cause));
+                }
+                Err(MediaError::DecodeError(_)) => {
+                    self.damaged = true;
+                    *damaged_in_a_row += 1;
+                }
+                Err(MediaError::ResetRequired) => {
+                    let (track, codec, _) =
+                        choose_track(self.format.as_ref(), &self.source.container, self.wish)?;
+                    (self.track, self.codec) = (track, codec);
+                }
+                Err(_) => {
+                    // A browser's WebM has no stated end, so running out of it says nothing.
+                    self.cut_short |= self.source.container != "matroska";
+                    return Ok(None);
+                }
+            }
+        }
         self.cut_short = true;
         Ok(None)
     }
@@ -184,7 +238,7 @@ impl Media {
     fn decode(&mut self, packet: &Packet) -> Option<(u32, usize, bool)> {
         self.raw.clear();
         match &mut self.codec {
-            Codec::Opus { decoder, skip } => {
+            Codec::Opus { decoder, skip, .. } => {
                 let (rate, channels) = (decoder.rate(), decoder.channels());
                 let (samples, concealed) = decoder.decode(&packet.data);
                 // The container counts in samples at 48 kHz, whatever rate is decoded to.
@@ -320,7 +374,8 @@ fn make_codec(
         let head = head.unwrap_or_else(|| OpusHead::plain(u8::try_from(declared).unwrap_or(2)));
         let decoder = OpusDecoder::new(&head, wish.rate.unwrap_or(OPUS_RATE), wish.channels == Some(1))?;
         let skip = usize::from(head.pre_skip) * decoder.rate() as usize / OPUS_RATE as usize;
-        return Some((Codec::Opus { decoder, skip }, "opus".to_owned(), u32::from(head.channels)));
+        let channels = u32::from(head.channels);
+        return Some((Codec::Opus { head, decoder, skip }, "opus".to_owned(), channels));
     }
     let codecs = symphonia::default::get_codecs();
     let name = codecs.get_audio_decoder(parameters.codec)?.codec.info.short_name;

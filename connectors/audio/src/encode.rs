@@ -1,5 +1,5 @@
 //! Writing merged audio to a file, in the child: Ogg Opus, FLAC or WAV, streaming. Sizes that a header must state
-//! are written into it at the end.
+//! are written into it at the end. Opus packets go into Ogg Opus as they are, between what is encoded here.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -12,11 +12,13 @@ use crate::error::AudioError;
 use crate::flac::{BLOCK, FlacEncoder, HEADER_BYTES, Totals};
 use crate::limits::Limits;
 use crate::merge::Format;
-use crate::opus::{OPUS_RATE, OpusEncoder};
-use crate::protocol::{Encoded, Kind, Shape, read_frame, take_samples, write_json};
+use crate::opus::{OPUS_RATE, OpusEncoder, packet_samples, silent_packet};
+use crate::protocol::{
+    Encoded, Kind, Ready, Shape, next_packet, read_frame, take_samples, write_frame, write_json,
+};
 
-/// Packets of 20 ms on one Ogg page: players seek by pages.
-const PACKETS_PER_PAGE: u64 = 50;
+/// Samples per channel on one Ogg page, about: players seek by pages.
+const PAGE: u64 = OPUS_RATE as u64;
 
 /// The serial number of the only stream in the file. It is fixed so that one input gives one file.
 const SERIAL: u32 = 0x4861_6e73;
@@ -53,6 +55,9 @@ pub(crate) fn encode(
                 let count = payload.as_slice().try_into().map(u64::from_le_bytes);
                 let mut left = count
                     .map_err(|_| AudioError::Protocol { detail: "silence without a length".to_owned() })?;
+                if writer.is_silent_for(left)? {
+                    continue;
+                }
                 while left > 0 {
                     let step = left.min(SILENCE_STEP);
                     samples.clear();
@@ -60,6 +65,15 @@ pub(crate) fn encode(
                     writer.push(&samples)?;
                     left -= step;
                 }
+            }
+            Kind::Packets => writer.packets(&payload)?,
+            Kind::Place => {
+                let ready = serde_json::from_slice(&payload)
+                    .map_err(|cause| AudioError::Protocol { detail: format!("bad place: {cause}") })?;
+                let position = writer.place(ready)?;
+                write_frame(out, Kind::Place, &position.to_le_bytes())
+                    .and_then(|()| out.flush())
+                    .map_err(AudioError::io("answering the parent"))?;
             }
             Kind::End => break,
             kind => return Err(AudioError::Protocol { detail: format!("unexpected {kind:?} frame") }),
@@ -90,7 +104,10 @@ fn measure(path: &Path) -> Result<Encoded, AudioError> {
 struct Writer {
     body: Body,
     block: usize,
+    channels: usize,
     pending: Vec<i16>,
+    /// Samples per channel that were given.
+    given: u64,
     limit: u64,
 }
 
@@ -123,10 +140,13 @@ impl Writer {
                 (Body::Wav { file, shape, bytes: WAV_HEADER as u64 }, BLOCK)
             }
         };
-        Ok(Self { body, block: block * channels, pending: Vec::new(), limit })
+        // A WAV's header states its size in four bytes.
+        let limit = if matches!(body, Body::Wav { .. }) { limit.min(u64::from(u32::MAX)) } else { limit };
+        Ok(Self { body, block: block * channels, channels, pending: Vec::new(), given: 0, limit })
     }
 
     fn push(&mut self, samples: &[i16]) -> Result<(), AudioError> {
+        self.given += (samples.len() / self.channels) as u64;
         self.pending.extend_from_slice(samples);
         let mut used = 0;
         while self.pending.len() - used >= self.block {
@@ -134,12 +154,48 @@ impl Writer {
             used += self.block;
         }
         self.pending.drain(..used);
-        let limit = if matches!(self.body, Body::Wav { .. }) {
-            self.limit.min(u64::from(u32::MAX))
-        } else {
-            self.limit
-        };
+        self.check_size()
+    }
+
+    fn check_size(&self) -> Result<(), AudioError> {
+        let limit = self.limit;
         if self.body.bytes() > limit { Err(AudioError::OutputTooLarge { limit }) } else { Ok(()) }
+    }
+
+    /// Writes the packets of a frame.
+    fn packets(&mut self, mut bytes: &[u8]) -> Result<(), AudioError> {
+        let Body::Opus(opus) = &mut self.body else {
+            return Err(AudioError::Protocol { detail: "packets for a file of samples".to_owned() });
+        };
+        while let Some(packet) = next_packet(&mut bytes)? {
+            opus.copy(packet)?;
+        }
+        self.check_size()
+    }
+
+    /// Becomes ready for what comes next; gives how many samples per channel there are.
+    fn place(&mut self, ready: Ready) -> Result<u64, AudioError> {
+        let Body::Opus(opus) = &mut self.body else { return Ok(self.given) };
+        if ready.packets && !self.pending.is_empty() {
+            opus.write(&self.pending)?;
+            self.pending.clear();
+        }
+        let waiting = (self.pending.len() / self.channels) as u64;
+        Ok(opus.place(ready)? + waiting)
+    }
+
+    /// Writes silence where packets are copied; false where samples are encoded.
+    fn is_silent_for(&mut self, samples: u64) -> Result<bool, AudioError> {
+        match &mut self.body {
+            Body::Opus(opus) if opus.due.is_none() => {
+                let packet = silent_packet(u8::try_from(self.channels).unwrap_or(1));
+                // As near as whole packets come.
+                let frame = OpusEncoder::FRAME as u64;
+                (0..(samples + frame / 2) / frame).try_for_each(|_| opus.copy(&packet))?;
+                self.check_size().map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn finish(mut self) -> Result<(), AudioError> {
@@ -212,16 +268,23 @@ fn wav_header(shape: Shape, bytes: u64) -> Vec<u8> {
     header
 }
 
-/// An Ogg Opus file (RFC 7845) in the making.
+/// An Ogg Opus file (RFC 7845) in the making: stretches of copied packets, and of samples encoded here.
 struct OpusFile {
     encoder: OpusEncoder,
-    channels: usize,
+    bits: u32,
+    complexity: u8,
+    channels: u8,
     ogg: PacketWriter<'static, BufWriter<File>>,
     /// The last packet, held back until it is known whether it ends the stream.
-    held: Option<Vec<u8>>,
-    packets: u64,
-    /// Samples per channel that were given.
-    given: u64,
+    held: Vec<u8>,
+    /// Samples per channel of all packets, that one too.
+    position: u64,
+    /// Where the present page began.
+    page: u64,
+    /// While samples are encoded: where the last of them ends, the encoder's delay included.
+    due: Option<u64>,
+    /// Padding at the end of copied packets.
+    padding: u64,
     pre_skip: u64,
     bytes: u64,
 }
@@ -231,7 +294,7 @@ impl OpusFile {
         let encoder = OpusEncoder::new(shape.channels, bits, complexity)
             .filter(|_| shape.sample_rate == OPUS_RATE)
             .ok_or_else(|| AudioError::Protocol { detail: format!("opus cannot encode {shape:?}") })?;
-        let pre_skip = encoder.pre_skip();
+        let pre_skip = shape.pre_skip.unwrap_or(encoder.pre_skip());
         let mut ogg = PacketWriter::new(file);
         let mut head = b"OpusHead\x01".to_vec();
         head.push(shape.channels);
@@ -246,53 +309,110 @@ impl OpusFile {
             ogg.write_packet(header, SERIAL, PacketWriteEndInfo::EndPage, 0)
                 .map_err(AudioError::io("writing the merged file"))?;
         }
-        let (channels, pre_skip) = (usize::from(shape.channels), u64::from(pre_skip));
-        Ok(Self { encoder, channels, ogg, held: None, packets: 0, given: 0, pre_skip, bytes: 0 })
+        Ok(Self {
+            due: shape.pre_skip.is_none().then(|| encoder.pre_skip().into()),
+            encoder,
+            bits,
+            complexity,
+            channels: shape.channels,
+            ogg,
+            held: Vec::new(),
+            position: 0,
+            page: 0,
+            padding: 0,
+            pre_skip: pre_skip.into(),
+            bytes: 0,
+        })
     }
 
-    /// Takes one block; only the last may be shorter than a packet.
+    /// Becomes ready for samples or packets; gives how many samples per channel a player plays.
+    fn place(&mut self, ready: Ready) -> Result<u64, AudioError> {
+        match (self.due, ready.packets) {
+            (Some(due), true) => {
+                self.drain(due)?;
+                self.due = None;
+            }
+            (None, false) => {
+                // What was encoded before has nothing to do with what comes now.
+                self.encoder = OpusEncoder::new(self.channels, self.bits, self.complexity)
+                    .ok_or_else(|| AudioError::Protocol { detail: "no encoder".to_owned() })?;
+                self.due = Some(self.position + u64::from(self.encoder.pre_skip()));
+            }
+            _ => {}
+        }
+        self.padding = ready.padding.min(self.position);
+        let end = self.due.unwrap_or(self.position - self.padding);
+        Ok(end.saturating_sub(self.pre_skip))
+    }
+
+    /// Takes one block of samples; only the last before packets or the end may be shorter than a packet.
     fn write(&mut self, samples: &[i16]) -> Result<(), AudioError> {
-        self.given += (samples.len() / self.channels) as u64;
-        let full = OpusEncoder::FRAME * self.channels;
+        let channels = usize::from(self.channels);
+        let due = self.due.as_mut();
+        *due.ok_or_else(|| AudioError::Protocol { detail: "samples among packets".to_owned() })? +=
+            (samples.len() / channels) as u64;
+        let full = OpusEncoder::FRAME * channels;
         if samples.len() == full {
-            return self.packet(samples);
+            return self.encode(samples);
         }
         let mut padded = samples.to_vec();
         padded.resize(full, 0);
-        self.packet(&padded)
+        self.encode(&padded)
     }
 
-    fn packet(&mut self, samples: &[i16]) -> Result<(), AudioError> {
+    fn encode(&mut self, samples: &[i16]) -> Result<(), AudioError> {
         let failed = || AudioError::DecodeCrashed { detail: "the opus encoder refused a packet".to_owned() };
         let packet = self.encoder.encode(samples).ok_or_else(failed)?.to_vec();
+        self.packet(&packet, OpusEncoder::FRAME as u64)
+    }
+
+    /// Takes a packet as it is.
+    fn copy(&mut self, packet: &[u8]) -> Result<(), AudioError> {
+        let samples = packet_samples(packet).filter(|_| self.due.is_none());
+        let samples = samples.ok_or_else(|| AudioError::Protocol { detail: "no opus packet".to_owned() })?;
+        self.packet(packet, samples)
+    }
+
+    fn packet(&mut self, packet: &[u8], samples: u64) -> Result<(), AudioError> {
         self.bytes += packet.len() as u64 + 1;
-        if let Some(held) = self.held.replace(packet) {
-            self.packets += 1;
-            let end = if self.packets.is_multiple_of(PACKETS_PER_PAGE) {
+        self.padding = 0;
+        if self.position > 0 {
+            let end = if self.position - self.page >= PAGE {
+                self.page = self.position;
                 PacketWriteEndInfo::EndPage
             } else {
                 PacketWriteEndInfo::NormalPacket
             };
-            let position = self.packets * OpusEncoder::FRAME as u64;
+            let held = std::mem::take(&mut self.held);
             self.ogg
-                .write_packet(held, SERIAL, end, position)
+                .write_packet(held, SERIAL, end, self.position)
                 .map_err(AudioError::io("writing the merged file"))?;
+        }
+        self.held.extend_from_slice(packet);
+        self.position += samples;
+        Ok(())
+    }
+
+    /// Pushes the encoder's delay out.
+    fn drain(&mut self, due: u64) -> Result<(), AudioError> {
+        let silence = vec![0; OpusEncoder::FRAME * usize::from(self.channels)];
+        while self.position < due {
+            self.encode(&silence)?;
         }
         Ok(())
     }
 
-    /// Pushes the encoder's delay out and ends the stream; the last position trims the padding off.
+    /// Ends the stream; the last position trims the padding off.
     fn finish(mut self) -> Result<(), AudioError> {
-        let due = self.given + self.pre_skip;
-        let silence = vec![0; OpusEncoder::FRAME * self.channels];
-        let encoded =
-            |file: &Self| (file.packets + u64::from(file.held.is_some())) * OpusEncoder::FRAME as u64;
-        while encoded(&self) < due {
-            self.packet(&silence)?;
-        }
-        let last = self.held.take().unwrap_or_default();
+        let end = match self.due {
+            Some(due) => {
+                self.drain(due)?;
+                due
+            }
+            None => self.position - self.padding,
+        };
         self.ogg
-            .write_packet(last, SERIAL, PacketWriteEndInfo::EndStream, due)
+            .write_packet(self.held, SERIAL, PacketWriteEndInfo::EndStream, end)
             .and_then(|()| self.ogg.inner_mut().flush())
             .map_err(AudioError::io("writing the merged file"))
     }

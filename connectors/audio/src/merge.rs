@@ -1,6 +1,11 @@
 //! The parent's side of merging: decodes each input in a child of its own and pipes the samples into one encoding
 //! child, so that an input that kills its decoder costs only itself.
 //!
+//! The rule of copying: into Ogg Opus, the packets of an Opus input are copied and not encoded again. Their boundaries are
+//! packets': between two inputs stay the padding of the last packet before and the encoder's delay of the first after,
+//! together less than 30 ms in what browsers record, and silence is as long as whole packets of 20 ms come nearest. What
+//! is encoded begins and ends exactly.
+//!
 //! The rule of the timeline: inputs follow each other in the order given, without gaps, so the merged duration is
 //! the sum of theirs. With `fill_gaps_ms` above 0, a gap between the end of an input and the offset of the next is
 //! filled with silence if it is not longer than that; longer ones are closed.
@@ -17,7 +22,7 @@ use crate::error::{AudioError, Class};
 use crate::limits::Limits;
 use crate::opus::OPUS_RATE;
 use crate::process::Process;
-use crate::protocol::{Decoded, Encoded, Kind, Request, Shape};
+use crate::protocol::{Decoded, Encoded, Kind, Ready, Request, Shape};
 
 /// Inputs a merge takes, as many as a conversation has chunks.
 const INPUTS_MAX: u32 = 5_000;
@@ -31,7 +36,7 @@ const ENCODE_CPU_SECONDS: u64 = 86_400;
 pub enum Format {
     /// Ogg Opus.
     Opus {
-        /// Bits per second of the whole stream; libopus varies it.
+        /// Bits per second of what is encoded; libopus varies it. Copied packets keep theirs.
         bits_per_second: u32,
         /// libopus' effort, 0 to 10.
         complexity: u8,
@@ -161,7 +166,7 @@ pub struct Merge<'a> {
     decoder: &'a Decoder,
     request: MergeRequest,
     encoder: Option<(Process, Shape)>,
-    /// Samples per channel handed to the encoder.
+    /// Samples per channel in the file, as the encoder last said.
     written: u64,
     /// Where in the conversation the last usable input ended.
     expected_ms: Option<u64>,
@@ -172,11 +177,11 @@ impl Merge<'_> {
     /// Decodes one input to the end of the merged file. A bad input is no error: it is reported as skipped or
     /// truncated. An error is one of the encoder, the machine, or the protocol, and ends the merge.
     pub async fn add(&mut self, input: MergeInput) -> Result<&InputReport, AudioError> {
-        let (ended, before) = Box::pin(self.copy(&input)).await?;
+        let (ended, before) = Box::pin(self.take(&input)).await?;
         let usable = self.written > before;
         let (status, code) = match (ended, usable) {
-            (Ok(Decoded { truncated: false }), _) => (InputStatus::Merged, None),
-            (Ok(Decoded { truncated: true }), _) => (InputStatus::Truncated, Some("truncated")),
+            (Ok(Decoded { truncated: false, .. }), _) => (InputStatus::Merged, None),
+            (Ok(Decoded { truncated: true, .. }), _) => (InputStatus::Truncated, Some("truncated")),
             (Err(error), true) => (InputStatus::Truncated, Some(error.code())),
             (Err(error), false) => (InputStatus::Skipped, Some(error.code())),
         };
@@ -221,9 +226,9 @@ impl Merge<'_> {
 }
 
 impl Merge<'_> {
-    /// Copies an input's samples; gives how it ended and where it began. An outer error ends the merge, an inner
-    /// one only this input.
-    async fn copy(&mut self, input: &MergeInput) -> Result<(Result<Decoded, AudioError>, u64), AudioError> {
+    /// Takes over all of an input; gives how it ended and where it began. An outer error ends the merge, an inner one only
+    /// this input.
+    async fn take(&mut self, input: &MergeInput) -> Result<(Result<Decoded, AudioError>, u64), AudioError> {
         if self.inputs.len() >= INPUTS_MAX as usize {
             return Err(AudioError::TooManyInputs { limit: INPUTS_MAX });
         }
@@ -233,39 +238,44 @@ impl Merge<'_> {
             path: input.path.clone(),
             sample_rate: known.map(|shape| shape.sample_rate).or(is_opus.then_some(OPUS_RATE)),
             channels: known.map(|shape| shape.channels),
+            packets: is_opus,
             limits: self.decoder.limits().clone(),
         };
         let mut source = Process::start(self.decoder.program(), &request).await?;
         if let Some((encoder, _)) = &mut self.encoder {
             encoder.renew();
         }
-        let mut before = self.written;
-        loop {
+        let (mut before, mut packets) = (self.written, None);
+        let ended = loop {
             match source.next().await {
                 Ok(Kind::Shape) => {
-                    self.open(source.json()?, input.offset_ms).await?;
-                    before = self.written;
+                    let shape: Shape = source.json()?;
+                    self.open(shape, input.offset_ms).await?;
+                    let ready = Ready { packets: shape.pre_skip.is_some(), padding: 0 };
+                    before = self.place(ready).await?;
+                    packets = Some(ready.packets);
                 }
-                Ok(Kind::Samples) => {
-                    let Some((encoder, shape)) = &mut self.encoder else {
-                        return Err(unexpected(Kind::Samples));
-                    };
-                    let samples = source.payload();
-                    self.written += samples.len() as u64 / (2 * u64::from(shape.channels));
-                    encoder.send(Kind::Samples, samples).await?;
+                Ok(kind @ (Kind::Samples | Kind::Packets)) => {
+                    let Some((encoder, _)) = &mut self.encoder else { return Err(unexpected(kind)) };
+                    encoder.send(kind, source.payload()).await?;
                 }
                 Ok(Kind::Report) => {
-                    let decoded = source.json()?;
+                    let decoded: Decoded = source.json()?;
                     source.finish().await?;
-                    return Ok((Ok(decoded), before));
+                    break Ok(decoded);
                 }
                 Ok(kind) => return Err(unexpected(kind)),
                 // What lies in the input is reported; what lies in this machine ends the merge, to be tried again.
-                Err(error @ AudioError::DecodeCrashed { .. }) => return Ok((Err(error), before)),
-                Err(error) if error.class() == Class::Permanent => return Ok((Err(error), before)),
+                Err(error @ AudioError::DecodeCrashed { .. }) => break Err(error),
+                Err(error) if error.class() == Class::Permanent => break Err(error),
                 Err(error) => return Err(error),
             }
+        };
+        let padding = ended.as_ref().map_or(0, |decoded| decoded.padding);
+        if let Some(packets) = packets {
+            self.place(Ready { packets, padding }).await?;
         }
+        Ok((ended, before))
     }
 
     /// Starts the encoder at the first usable input, and fills the gap before a later one.
@@ -275,7 +285,6 @@ impl Merge<'_> {
             if gap_ms > 0 && gap_ms <= self.request.fill_gaps_ms {
                 let silence = gap_ms * u64::from(shape.sample_rate) / 1_000;
                 encoder.send(Kind::Silence, &silence.to_le_bytes()).await?;
-                self.written += silence;
             }
             return Ok(());
         }
@@ -285,6 +294,18 @@ impl Merge<'_> {
         let request = Request::Encode { path, format, shape, limits };
         self.encoder = Some((Process::start(self.decoder.program(), &request).await?, shape));
         Ok(())
+    }
+
+    /// Has the encoder ready for packets or samples; gives where it stands.
+    async fn place(&mut self, ready: Ready) -> Result<u64, AudioError> {
+        let Some((encoder, _)) = &mut self.encoder else { return Ok(0) };
+        let ready =
+            serde_json::to_vec(&ready).map_err(|cause| AudioError::Protocol { detail: cause.to_string() })?;
+        encoder.send(Kind::Place, &ready).await?;
+        let kind = encoder.next().await?;
+        let position = encoder.payload().as_slice().try_into().ok().filter(|_| kind == Kind::Place);
+        self.written = u64::from_le_bytes(position.ok_or_else(|| unexpected(kind))?);
+        Ok(self.written)
     }
 
     fn report(

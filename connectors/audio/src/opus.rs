@@ -59,6 +59,15 @@ impl OpusHead {
         })
     }
 
+    /// Whether its packets can stand in any stream of one or two channels: nothing but its channels and the samples to
+    /// drop would be lost with the header.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.channels <= 2
+            && self.streams == 1
+            && self.gain == 0
+            && self.mapping.iter().copied().eq(0..self.channels)
+    }
+
     /// What a stream without a header is taken for.
     pub(crate) fn plain(channels: u8) -> Self {
         let channels = channels.clamp(1, 2);
@@ -173,6 +182,34 @@ impl Drop for OpusDecoder {
         // SAFETY: the state came from the matching create and is used no more.
         unsafe { sys::opus_multistream_decoder_destroy(self.state.as_ptr()) }
     }
+}
+
+/// The length of a whole packet in samples at 48 kHz; `None` where it is none that a decoder takes.
+pub(crate) fn packet_samples(packet: &[u8]) -> Option<u64> {
+    let mut frames = [std::ptr::null(); 48];
+    let mut sizes = [0; 48];
+    let length = i32::try_from(packet.len()).ok().filter(|length| *length > 0)?;
+    // SAFETY: `packet` has `length` bytes, at least one; a packet has at most 48 frames, for which there is room, and the
+    // pointers into the packet that it writes are not used.
+    let (frames, each) = unsafe {
+        let parsed = sys::opus_packet_parse(
+            packet.as_ptr(),
+            length,
+            std::ptr::null_mut(),
+            frames.as_mut_ptr(),
+            sizes.as_mut_ptr(),
+            std::ptr::null_mut(),
+        );
+        (parsed, sys::opus_packet_get_samples_per_frame(packet.as_ptr(), OPUS_RATE.cast_signed()))
+    };
+    let samples = u64::try_from(frames).ok()? * u64::try_from(each).ok()?;
+    let longest = u64::from(OPUS_RATE) * LONGEST_PACKET_MS as u64 / 1_000;
+    (1..=longest).contains(&samples).then_some(samples)
+}
+
+/// A packet of 20 ms of silence for one or two channels: full band, CELT, all zero.
+pub(crate) fn silent_packet(channels: u8) -> [u8; 3] {
+    [if channels == 2 { 0xFC } else { 0xF8 }, 0xFF, 0xFE]
 }
 
 /// Encodes speech at 48 kHz in packets of 20 ms.

@@ -28,8 +28,13 @@ pub(crate) enum Kind {
     Shape = b'F',
     /// Samples.
     Samples = b'P',
+    /// Opus packets, each behind its length (two bytes, little endian).
+    Packets = b'O',
     /// A number of silent samples per channel (eight bytes, little endian).
     Silence = b'Z',
+    /// Asks an encoder to be ready for packets or samples (JSON, [`Ready`]), and answers with its position: samples per
+    /// channel that the file has (eight bytes, little endian).
+    Place = b'@',
     /// JSON of the report: the end.
     Report = b'R',
     /// JSON of the error: the end.
@@ -45,7 +50,9 @@ impl Kind {
             Self::Audio,
             Self::Shape,
             Self::Samples,
+            Self::Packets,
             Self::Silence,
+            Self::Place,
             Self::Report,
             Self::Error,
             Self::End,
@@ -61,8 +68,8 @@ impl Kind {
 pub(crate) enum Request {
     /// Decode a recording, cut it, answer with segments.
     Split { path: PathBuf, plan: crate::split::PlanMs, limits: Limits },
-    /// Decode a recording, answer with samples.
-    Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, limits: Limits },
+    /// Decode a recording, answer with samples; where it is Opus and `packets` are wanted, with its packets.
+    Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, packets: bool, limits: Limits },
     /// Take samples, write them to a file.
     Encode { path: PathBuf, format: Format, shape: Shape, limits: Limits },
 }
@@ -75,17 +82,30 @@ impl Request {
     }
 }
 
-/// Rate and channels of samples on the pipe.
+/// Rate and channels of what comes on the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
     pub(crate) sample_rate: u32,
     pub(crate) channels: u8,
+    /// Where Opus packets come and not samples: how many samples a decoder drops at the start.
+    pub(crate) pre_skip: Option<u16>,
+}
+
+/// What an encoder is to be ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Packets, else samples.
+    pub(crate) packets: bool,
+    /// Samples per channel at the end of what came that are only padding. They are cut off where nothing follows.
+    pub(crate) padding: u64,
 }
 
 /// What a decode found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Decoded {
     pub(crate) truncated: bool,
+    /// Samples per channel at the end of the last packet that are only padding.
+    pub(crate) padding: u64,
 }
 
 /// What an encode wrote.
@@ -139,4 +159,25 @@ pub(crate) fn put_samples(samples: &[i16], out: &mut Vec<u8>) {
 /// Appends the samples that the bytes hold.
 pub(crate) fn take_samples(bytes: &[u8], out: &mut Vec<i16>) {
     out.extend(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+}
+
+/// Appends a packet behind its length.
+pub(crate) fn put_packet(packet: &[u8], out: &mut Vec<u8>) {
+    let length = u16::try_from(packet.len()).expect("the caller has checked the packet");
+    out.extend(length.to_le_bytes());
+    out.extend(packet);
+}
+
+/// Takes the next packet off the bytes; `None` at the end.
+pub(crate) fn next_packet<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, AudioError> {
+    let Some((length, rest)) = bytes.split_first_chunk() else {
+        return if bytes.is_empty() { Ok(None) } else { Err(torn()) };
+    };
+    let (packet, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into()).ok_or_else(torn)?;
+    *bytes = rest;
+    Ok(Some(packet))
+}
+
+fn torn() -> AudioError {
+    AudioError::Protocol { detail: "a packet ends early".to_owned() }
 }

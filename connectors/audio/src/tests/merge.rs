@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{child, decoded, ffmpeg, split, tool, wav};
+use crate::decode::{Media, Wish};
+use crate::opus::{OpusDecoder, OpusHead, packet_samples};
 use crate::{AudioError, Decoder, Format, InputStatus, Limits, MergeInput, MergeReport, MergeRequest};
 
 /// Merges in real children; offsets are in milliseconds.
@@ -77,11 +80,13 @@ fn durations_add_up_in_every_format() {
     let at = |name: &str| directory.path().join(name);
     let one = tone(directory.path(), "one.wav", 48_000, 1, 100_001);
     let two = tone(directory.path(), "two.flac", 48_000, 1, 48_000);
-    let three = at("three.ogg");
-    ffmpeg(&one, &["-c:a", "libopus"], &three);
+    let opus = at("three.ogg");
+    ffmpeg(&one, &["-c:a", "libopus"], &opus);
     for format in FORMATS {
+        // Its packets would be copied, and end where packets do.
+        let three = if matches!(format, Format::Opus { .. }) { &one } else { &opus };
         let output = at("merged").with_extension(format.extension());
-        let report = merge(&[(&one, 0), (&two, 2_083), (&three, 3_083)], &output, format).unwrap();
+        let report = merge(&[(&one, 0), (&two, 2_083), (three, 3_083)], &output, format).unwrap();
         let (samples, said) = foreign(&output);
         assert_eq!(samples, 100_001 + 48_000 + 100_001, "{format:?}");
         assert_eq!(said, "", "{format:?}");
@@ -96,6 +101,118 @@ fn durations_add_up_in_every_format() {
             report.inputs.iter().all(|input| input.status == InputStatus::Merged && input.code.is_none())
         );
         assert_eq!(report.inputs[2].chunk_id, "chunk-2");
+    }
+}
+
+/// The packets of an Opus file, with the samples of all and the padding at the end.
+fn packets(path: &Path) -> (Vec<Box<[u8]>>, u64, u64) {
+    let mut media = Media::open(path, Wish { rate: None, channels: None }).unwrap();
+    let (mut packets, mut samples, mut padding) = (Vec::new(), 0, 0);
+    while let Some(packet) = media.read_packet().unwrap() {
+        (samples, padding) = (samples + packet.samples, packet.padding);
+        packets.push(packet.bytes);
+    }
+    assert!(!media.truncated());
+    (packets, samples, padding)
+}
+
+/// What ffmpeg's libopus has as its delay, in samples at 48 kHz.
+const DELAY: u64 = 312;
+
+#[test]
+fn opus_packets_are_copied_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let tone = tone(directory.path(), "tone.wav", 48_000, 1, 100_001);
+    ffmpeg(&tone, &["-c:a", "libopus"], &at("one.ogg"));
+    ffmpeg(&wav(), &["-c:a", "libopus", "-frame_duration", "60"], &at("two.webm"));
+    ffmpeg(&tone, &["-c:a", "libopus", "-frame_duration", "2.5"], &at("three.mka"));
+    let inputs = [at("one.ogg"), at("two.webm"), at("three.mka")];
+    let (mut all, mut starts, mut samples, mut last) = (Vec::new(), Vec::new(), 0, 0);
+    for input in &inputs {
+        let (packets, more, padding) = packets(input);
+        starts.push(samples);
+        (samples, last) = (samples + more, padding);
+        all.extend(packets);
+    }
+    let merged = at("merged.ogg");
+    let report =
+        merge(&[(&inputs[0], 0), (&inputs[1], 2_084), (&inputs[2], 40_000)], &merged, Format::default())
+            .unwrap();
+    let copied = packets(&merged);
+    assert!(copied.0 == all, "{} packets of {}", copied.0.len(), all.len());
+    assert_eq!((copied.1, copied.2), (samples, last));
+    assert_eq!((report.sample_rate, report.channels), (48_000, 1));
+    let ms = |samples: u64| (samples * 1_000).div_ceil(48_000);
+    assert_eq!(report.duration_ms, ms(samples - last - DELAY));
+    let offsets: Vec<u64> = report.inputs.iter().map(|input| input.offset_ms).collect();
+    assert_eq!(offsets, starts.iter().map(|start| ms(start.saturating_sub(DELAY))).collect::<Vec<_>>());
+    let (heard, said) = foreign(&merged);
+    assert_eq!((heard as u64, said.as_str()), (samples - last - DELAY, ""));
+}
+
+#[test]
+fn packets_and_samples_take_turns() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let samples = tone(directory.path(), "tone.wav", 48_000, 1, 48_000);
+    let packets = at("tone.webm");
+    ffmpeg(&samples, &["-c:a", "libopus", "-b:a", "64k"], &packets);
+    std::fs::write(at("page.webm"), b"<!DOCTYPE html>").unwrap();
+    for turns in ["spsp", "psps", "sspp", "pxsxp", "xs"] {
+        let page = at("page.webm");
+        let of = |turn| match turn {
+            's' => samples.as_path(),
+            'p' => packets.as_path(),
+            _ => page.as_path(),
+        };
+        let inputs: Vec<(&Path, u64)> = turns.chars().map(|turn| (of(turn), 0)).collect();
+        let merged = at("merged.ogg");
+        let report = merge(&inputs, &merged, Format::default()).unwrap();
+        let usable: Vec<_> =
+            report.inputs.iter().filter(|input| input.status == InputStatus::Merged).collect();
+        let (heard, said) = foreign(&merged);
+        assert_eq!((heard as u64 * 1_000).div_ceil(48_000), report.duration_ms, "{turns}");
+        assert_eq!(said, "", "{turns}");
+        for (input, next) in usable.iter().zip(usable.iter().skip(1)) {
+            let gap = next.offset_ms - (input.offset_ms + input.duration_ms);
+            assert!(gap <= 27 && input.duration_ms.abs_diff(1_000) <= 27, "{turns}: {report:?}");
+        }
+        // Each has its tone where the report says, from one end to the other.
+        let heard = decoded(&merged, 48_000, 1).unwrap();
+        for input in usable {
+            let (from, to) = (input.offset_ms as usize * 48 + 1_500, (input.offset_ms + 970) as usize * 48);
+            let crossings = heard[from..to].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+            let expected = 440 * (to - from) / 48_000;
+            assert!(crossings.abs_diff(expected) <= 2, "{turns}: {crossings} of {expected}");
+        }
+    }
+}
+
+#[test]
+fn silence_between_copied_packets_is_packets() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let tone = tone(directory.path(), "tone.wav", 48_000, 2, 48_000);
+    ffmpeg(&tone, &["-c:a", "libopus"], &at("tone.ogg"));
+    let merged = at("merged.ogg");
+    let inputs: [(&Path, u64); 2] = [(&at("tone.ogg"), 0), (&at("tone.ogg"), 2_000)];
+    let report = merge_with(&inputs, &merged, Format::default(), 5_000, Limits::default()).unwrap();
+    assert!(report.inputs[1].offset_ms.abs_diff(2_000) <= 27, "{report:?}");
+    let samples = decoded(&merged, 48_000, 2).unwrap();
+    // What rings on after the tone takes a few packets.
+    let silence = &samples[2 * 48 * 1_100..2 * 48 * 1_950];
+    assert!(silence.iter().all(|sample| sample.abs() < 33), "{:?}", silence.iter().max());
+    assert!(samples[2 * 48 * 2_050..2 * 48 * 2_900].iter().any(|sample| *sample > 1_000));
+}
+
+proptest! {
+    #[test]
+    fn a_packets_length_is_what_a_decoder_makes_of_it(packet in prop::collection::vec(any::<u8>(), 0..200)) {
+        let head = OpusHead::plain(2);
+        let mut decoder = OpusDecoder::new(&head, 48_000, false).unwrap();
+        let (decoded, concealed) = decoder.decode(&packet);
+        prop_assert_eq!(packet_samples(&packet), (!concealed).then_some(decoded.len() as u64 / 2));
     }
 }
 
