@@ -12,8 +12,19 @@ const CHUNK_SECONDS: u32 = 30;
 /// The files of one run.
 pub(super) struct Material {
     directory: PathBuf,
-    /// One pass over all recordings, about 80 s.
+    /// One pass over all recordings, about 80 s, as Chrome's recorder writes it.
     speech: PathBuf,
+    /// The same as Safari's does.
+    aac: PathBuf,
+}
+
+/// What a browser records in.
+#[derive(Clone, Copy)]
+pub(super) enum Browser {
+    /// WebM with Opus.
+    Chrome,
+    /// Fragmented MP4 with AAC.
+    Safari,
 }
 
 impl Material {
@@ -32,24 +43,31 @@ impl Material {
         ffmpeg.extend(["-filter_complex".to_owned(), graph.to_owned()]);
         ffmpeg.extend(encode.split(' ').map(str::to_owned));
         run_ffmpeg(&ffmpeg, &speech)?;
-        Ok(Self { directory: directory.to_owned(), speech })
+        let aac = directory.join("speech.m4a");
+        let encode = format!("-i {} -c:a aac -b:a 64k", speech.display());
+        run_ffmpeg(&words(&encode), &aac)?;
+        Ok(Self { directory: directory.to_owned(), speech, aac })
     }
 
     /// One recording of that length: WebM with Opus, mono, 48 kHz, without duration or cues.
     pub(super) fn recording(&self, seconds: u32) -> Result<PathBuf> {
         let path = self.directory.join(format!("recording-{seconds}.webm"));
-        self.looped(seconds, "-f webm -live 1", &path)?;
+        looped(&self.speech, seconds, "-f webm -live 1", &path)?;
         Ok(path)
     }
 
-    /// An hour as a browser's chunks, each a WebM of its own, in order.
-    pub(super) fn chunks(&self) -> Result<Vec<PathBuf>> {
-        let options = format!(
-            "-f segment -segment_time {CHUNK_SECONDS} -reset_timestamps 1 -segment_format webm \
-             -segment_format_options live=1"
-        );
-        self.looped(3_600, &options, &self.directory.join("chunk-%03d.webm"))?;
-        let name = |index| self.directory.join(format!("chunk-{index:03}.webm"));
+    /// An hour as a browser's chunks, each a file of its own, in order.
+    pub(super) fn chunks(&self, browser: Browser) -> Result<Vec<PathBuf>> {
+        let (speech, ending, format) = match browser {
+            Browser::Chrome => (&self.speech, "webm", "webm -segment_format_options live=1"),
+            Browser::Safari => {
+                (&self.aac, "mp4", "mp4 -segment_format_options movflags=frag_keyframe+empty_moov")
+            }
+        };
+        let options =
+            format!("-f segment -segment_time {CHUNK_SECONDS} -reset_timestamps 1 -segment_format {format}");
+        looped(speech, 3_600, &options, &self.directory.join(format!("chunk-%03d.{ending}")))?;
+        let name = |index| self.directory.join(format!("chunk-{index:03}.{ending}"));
         let chunks: Vec<PathBuf> = (0..3_600 / CHUNK_SECONDS).map(name).collect();
         if let Some(missing) = chunks.iter().find(|chunk| !chunk.exists()) {
             bail!("ffmpeg made no {}", missing.display());
@@ -61,15 +79,16 @@ impl Material {
     pub(super) fn chunks_of(seconds: u32) -> usize {
         (seconds / CHUNK_SECONDS) as usize
     }
+}
 
-    fn looped(&self, seconds: u32, options: &str, to: &Path) -> Result<()> {
-        let speech = self.speech.to_string_lossy();
-        let words = ["-stream_loop", "-1", "-i", &speech, "-t", &seconds.to_string(), "-c", "copy"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(options.split(' ').map(str::to_owned));
-        run_ffmpeg(&words.collect::<Vec<_>>(), to)
-    }
+/// Repeats speech, packet by packet.
+fn looped(speech: &Path, seconds: u32, options: &str, to: &Path) -> Result<()> {
+    let words = words(&format!("-stream_loop -1 -i {} -t {seconds} -c copy {options}", speech.display()));
+    run_ffmpeg(&words, to)
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 /// Where the program keeps the model, unless it is told otherwise.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-use material::Material;
+use material::{Browser, Material};
 use measure::Figures;
 pub(crate) use measure::{Run, run};
 
@@ -52,10 +52,6 @@ impl Bench<'_> {
     /// One hour by us and by ffmpeg.
     fn speed(&self) -> Result<()> {
         let recording = self.material.recording(HOUR)?;
-        let chunks = self.material.chunks()?;
-        let list = self.directory.join("list.txt");
-        let lines: Vec<String> = chunks.iter().map(|chunk| format!("file '{}'\n", chunk.display())).collect();
-        std::fs::write(&list, lines.concat())?;
         self.line("| One hour of speech, WebM/Opus | CPU s | hours per CPU minute | peak MiB, parent | peak MiB, child |");
         self.line("|---|--:|--:|--:|--:|");
         let ours = self.split(&recording)?;
@@ -67,26 +63,38 @@ impl Bench<'_> {
         twice.cpu_seconds += self.ffmpeg(&format!("{recording} {SEGMENTS}"), "%05d.flac")?.cpu_seconds;
         self.speed_line("ffmpeg: the same in two passes, as cuts in pauses need", &twice)?;
         let (once, twice) = (once.cpu_seconds / ours.cpu_seconds, twice.cpu_seconds / ours.cpu_seconds);
-        let ours = self.merge(&chunks, chunks.len())?;
-        self.speed_line("merge: 120 chunks into Ogg Opus", &ours)?;
-        let concat = format!("-f concat -safe 0 -i {}", text(&list));
-        let encoded = self.ffmpeg(&format!("{concat} {ENCODE}"), "encoded.ogg")?;
-        self.speed_line("ffmpeg: concat, decode, encode", &encoded)?;
-        let copied = self.ffmpeg(&format!("{concat} -c copy"), "copied.ogg")?;
-        self.speed_line("ffmpeg: concat, `-c copy`", &copied)?;
-        let (merge, copy) = (encoded.cpu_seconds / ours.cpu_seconds, copied.cpu_seconds / ours.cpu_seconds);
+        let chunks = self.material.chunks(Browser::Chrome)?;
+        let copied = self.merge(&chunks, chunks.len())?;
+        self.speed_line("merge: 120 chunks of WebM/Opus into Ogg Opus", &copied)?;
+        let theirs = self.ffmpeg(&format!("{} -c copy", self.concat(&chunks)?), "copied.ogg")?;
+        self.speed_line("ffmpeg: concat, `-c copy`", &theirs)?;
+        let copy = theirs.cpu_seconds / copied.cpu_seconds;
+        let chunks = self.material.chunks(Browser::Safari)?;
+        let encoded = self.merge(&chunks, chunks.len())?;
+        self.speed_line("merge: 120 chunks of MP4/AAC into Ogg Opus", &encoded)?;
+        let theirs = self.ffmpeg(&format!("{} {ENCODE}", self.concat(&chunks)?), "encoded.ogg")?;
+        self.speed_line("ffmpeg: concat, decode, encode", &theirs)?;
+        let merge = theirs.cpu_seconds / encoded.cpu_seconds;
         self.line(&format!(
-            "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {merge:.2} encoded \
-             and {copy:.2} copied.\n"
+            "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {copy:.2} copied \
+             and {merge:.2} encoded.\n"
         ));
         Ok(())
+    }
+
+    /// ffmpeg's input that is these files one after the other.
+    fn concat(&self, chunks: &[PathBuf]) -> Result<String> {
+        let list = self.directory.join("list.txt");
+        let lines: Vec<String> = chunks.iter().map(|chunk| format!("file '{}'\n", chunk.display())).collect();
+        std::fs::write(&list, lines.concat())?;
+        Ok(format!("-f concat -safe 0 -i {}", text(&list)))
     }
 
     /// Ten minutes and many hours by us.
     fn memory(&self, hours: u32) -> Result<()> {
         self.line("| Peak MiB | parent | child |");
         self.line("|---|--:|--:|");
-        let chunks = self.material.chunks()?;
+        let chunks = self.material.chunks(Browser::Chrome)?;
         for seconds in [TEN_MINUTES, hours * HOUR] {
             let length =
                 if seconds == TEN_MINUTES { "10 minutes".to_owned() } else { format!("{hours} hours") };
