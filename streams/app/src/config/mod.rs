@@ -147,6 +147,7 @@ impl Config {
     /// A value is wrong, or settings contradict each other.
     pub(crate) fn read(mut values: Values) -> Result<Self, ConfigError> {
         values.only(Side::Server);
+        let sweep = sweep(&mut values)?;
         let config = Self {
             data_dir: values.take("data-dir")?,
             cache: values.take_by("cache", cache)?,
@@ -160,7 +161,7 @@ impl Config {
                 ratio: values.take::<Share>("traces.ratio")?.0,
             },
             engine: engine(&mut values)?,
-            aggregate: aggregate(&mut values)?,
+            aggregate: aggregate(&mut values, sweep.retention)?,
             limits: limits(&mut values)?,
             speech: speech(&mut values)?,
             audio: audio(&mut values)?,
@@ -169,7 +170,7 @@ impl Config {
                 .into_iter()
                 .map(|stage| Ok((stage, job(&mut values, stage)?)))
                 .collect::<Result<_, _>>()?,
-            sweep: sweep(&mut values)?,
+            sweep,
             cluster: Cluster::read(&mut values)?,
         };
         debug_assert!(values.0.is_empty(), "settings that nobody reads: {:?}", values.0.keys());
@@ -252,7 +253,7 @@ fn engine(values: &mut Values) -> Result<hansard_embedded::Config, ConfigError> 
 }
 
 #[allow(clippy::needless_update, reason = "a feature for tests adds a field")]
-fn aggregate(values: &mut Values) -> Result<AggregateConfig, ConfigError> {
+fn aggregate(values: &mut Values, retention: Option<Millis>) -> Result<AggregateConfig, ConfigError> {
     let rules = Rules {
         idle_after: values.take("window.idle-after")?,
         missing_after: values.take("window.missing-after")?,
@@ -265,6 +266,7 @@ fn aggregate(values: &mut Values) -> Result<AggregateConfig, ConfigError> {
     Ok(AggregateConfig {
         rules,
         cache_bytes_max: size(values, "aggregate.cache")?,
+        expire_after: retention,
         ..AggregateConfig::default()
     })
 }

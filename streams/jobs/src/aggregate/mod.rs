@@ -7,6 +7,7 @@
 //! is quarantined alone.
 
 mod emit;
+mod erase;
 mod recall;
 mod shard;
 
@@ -24,7 +25,7 @@ use hansard_core::{Decision, Rules, Window, judge};
 use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ordered::{Applied, Fold};
 use hansard_runtime::ports::Ports;
-use hansard_runtime::ports::facts::{Erasure, Row};
+use hansard_runtime::ports::facts::Row;
 use hansard_runtime::ports::windows::OpenWindow;
 use hansard_runtime::stage::{Failed, Input};
 use hansard_runtime::trace::TraceParent;
@@ -52,6 +53,9 @@ pub struct AggregateConfig {
     /// How many offsets of a partition's statuses are read back at a take-over (default 10,000): an open window that was
     /// last told of before them is told of again.
     pub recall_max: i64,
+    /// Retention's `Erase` is not carried out where a fact is no older than this at the Erase's log time: sweep may have
+    /// looked long before. By default each is carried out.
+    pub expire_after: Option<Millis>,
 }
 
 impl Default for AggregateConfig {
@@ -63,6 +67,7 @@ impl Default for AggregateConfig {
             reads_max: 16,
             looks_max: 256,
             recall_max: 10_000,
+            expire_after: None,
         }
     }
 }
@@ -203,18 +208,6 @@ impl Aggregate {
                 kept.extras.learn(&known.row);
             }
             kept.window = Some(window);
-        }
-        Ok(())
-    }
-
-    /// Carries erasures out: the marker first.
-    async fn erase(&self, rows: &[Row]) -> Result<(), Failed> {
-        for row in rows {
-            let Record::Erase(erase) = &*row.record else { continue };
-            let marker = Erasure { time: row.time, reason: erase.reason.clone().unwrap_or_default() };
-            self.ports.facts.erase(&erase.conversation_id, marker).await?;
-            self.ports.journal.erase(&erase.conversation_id).await?;
-            self.ports.dead_letters.erase(&erase.conversation_id).await?;
         }
         Ok(())
     }
@@ -420,6 +413,7 @@ impl Fold for Aggregate {
     }
 
     async fn apply(&mut self, facts: Vec<Known>) -> Result<Applied, Failed> {
+        let facts = self.spare(facts).await?;
         let taken = self.taken(facts);
         self.load(taken.places.iter().map(|(place, _)| place.clone())).await?;
         // The windows are joined while the rows are written. After a failure they are joined again, which changes nothing;
