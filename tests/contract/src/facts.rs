@@ -239,6 +239,20 @@ pub async fn erasure_before_the_first_row(h: &impl Harness) {
     assert_eq!(facts.erasure(&id).await.expect("a marker"), Some(marker("retention")));
 }
 
+/// The marker of the first erasure stays, whichever is carried out last, and however often.
+pub async fn the_first_erasure_stays(h: &impl Harness) {
+    let (facts, id) = (h.facts(), conversation("erased-twice"));
+    let of = |time, reason: &str| Erasure { time: Timestamp(time), reason: reason.to_owned() };
+    let first = of(1_700_000_000_000, "a request");
+    let later = of(1_700_000_900_000, "retention");
+    for (marker, stands) in [(&later, &later), (&first, &first), (&later, &first), (&first, &first)] {
+        facts.erase(&id, marker.clone()).await.expect("erased");
+        assert_eq!(facts.erasure(&id).await.expect("a marker").as_ref(), Some(stands));
+    }
+    facts.write(&every_kind(&id)).await.expect("a late write is no failure");
+    assert_rows(&*facts, &id, &[]).await;
+}
+
 /// A conversation of 10,000 segments is read whole, rows and texts, and is erased whole.
 pub async fn large_conversations_are_exact(h: &impl Harness) {
     let (facts, id) = (h.facts(), conversation("large"));

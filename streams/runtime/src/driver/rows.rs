@@ -80,7 +80,10 @@ impl Rows {
     }
 
     pub(super) fn erase(&mut self, conversation: &str, marker: Erasure) {
-        self.erasures.entry(conversation.to_owned()).or_insert(marker);
+        let held = self.erasures.entry(conversation.to_owned()).or_insert_with(|| marker.clone());
+        if marker.time < held.time {
+            *held = marker;
+        }
         self.facts.remove(conversation);
         self.texts.retain(|(of, _), _| of != conversation);
     }

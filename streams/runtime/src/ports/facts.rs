@@ -79,7 +79,7 @@ pub trait Facts: Send + Sync {
         limit: usize,
     ) -> Result<(Vec<String>, Option<Bytes>), PortError>;
 
-    /// Sets the marker, then deletes all rows and texts of the conversation.
+    /// Sets the marker, where there is none of an earlier time, then deletes all rows and texts of the conversation.
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError>;
 
     /// The marker, if the conversation was erased.
