@@ -72,7 +72,7 @@ impl Statements {
             let own: Vec<usize> = (0..columns.len()).filter(|index| stays(columns[*index].0)).collect();
             let names: Vec<&str> =
                 FACT_KEY.into_iter().chain(own.iter().map(|index| columns[*index].0)).collect();
-            inserts.insert(kind, (cql.prepare(&insert("facts", &names, &FIXED.to_string())).await?, own));
+            inserts.insert(kind, (cql.prepare(&insert("facts", &names, "?")).await?, own));
         }
         let text_fields = Transcript::columns();
         let text: Vec<&str> = TEXT_KEY.into_iter().chain(text_fields.iter().map(|(name, _)| *name)).collect();
@@ -120,6 +120,7 @@ impl Statements {
             Value::Time(row.time.0),
         ];
         values.extend(fields.iter().map(|index| std::mem::replace(&mut own[*index], Value::Unset)));
+        values.push(first_by(row.offset.0));
         Some((statement, values))
     }
 

@@ -253,6 +253,24 @@ pub async fn the_first_erasure_stays(h: &impl Harness) {
     assert_rows(&*facts, &id, &[]).await;
 }
 
+/// Of a transcript that came twice, one row stands: that of the first record, whichever was written last.
+pub async fn the_first_of_repeated_records_stays(h: &impl Harness) {
+    let facts = h.facts();
+    for [one, other] in [[3, 900], [900, 3]] {
+        let id = conversation("repeated");
+        let said = |offset| {
+            let transcript = transcript(&id, "chunk-1", 0, "Guten Morgen");
+            row(offset, Transcript { source: format!("by {offset}"), ..transcript })
+        };
+        facts.write(&[said(one)]).await.expect("written");
+        facts.write(&[said(other)]).await.expect("written");
+        facts.write(&[said(one), said(other)]).await.expect("written");
+        assert_rows(&*facts, &id, &[said(3)]).await;
+        facts.erase(&id, marker("request")).await.expect("erased");
+        assert_rows(&*facts, &id, &[]).await;
+    }
+}
+
 /// A conversation of 10,000 segments is read whole, rows and texts, and is erased whole.
 pub async fn large_conversations_are_exact(h: &impl Harness) {
     let (facts, id) = (h.facts(), conversation("large"));

@@ -60,7 +60,10 @@ impl Rows {
             let about = |key: &RowKey| (key.kind, key.chunk.clone(), key.segment);
             rows.retain(|held, _| about(held) != about(&key));
         }
-        rows.entry(key).or_insert(bare);
+        let held = rows.entry(key).or_insert_with(|| bare.clone());
+        if bare.offset < held.offset {
+            *held = bare;
+        }
     }
 
     pub(super) fn read(&self, conversation: &str) -> Vec<Row> {
