@@ -10,10 +10,9 @@ use hansard_registry::RegistryConfig;
 use hansard_s3::{Credentials, S3Config};
 use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
-use hansard_tls::Authorities;
 
 use super::layers::{ConfigError, Values};
-use super::text::{Text, address, flag};
+use super::text::{Text, address, authorities, flag, is_https};
 
 /// A part of the configuration, or the setting that is missing from it.
 pub(crate) type Part<T> = Result<T, &'static str>;
@@ -148,19 +147,6 @@ fn instance(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let fits = text.len() <= 128 && text.bytes().all(allowed);
     if fits { Ok(text.to_owned()) } else { Err("at most 128 of A-Z a-z 0-9 . _ - are wanted".to_owned()) }
-}
-
-/// The authorities whose certificates stand in a file; none where none is named.
-fn authorities(path: &str) -> Result<Option<Authorities>, String> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-    Authorities::with(&pem).map(Some).map_err(|error| format!("{path}: {error}"))
-}
-
-fn is_https(url: &str) -> bool {
-    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> {
