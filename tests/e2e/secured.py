@@ -23,14 +23,13 @@ JOBS = {"gateway": ["gateway", "sweep"], "others": ["split", "transcribe", "aggr
 TOPICS, TABLES, SCHEMAS = ["topics", "apply"], ["store", "migrate"], ["schemas", "register"]
 
 
-def settings(user="hansard", password=None, authority="authority"):
+def settings(user="hansard", password=None):
     """What `kafka.set` has to hold."""
     pairs = {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": kafka.MECHANISM,
         "sasl.username": user,
         "sasl.password": password or kafka.USERS[user],
-        "ssl.ca.location": Path(service("KAFKA_AUTHORITIES")) / f"{authority}.pem",
         "broker.address.family": "v4",
     }
     return ", ".join(f"{name}={value}" for name, value in pairs.items())
@@ -59,6 +58,7 @@ class Secured(unittest.TestCase):
         self.cluster = Cluster(speech, JOBS)
         self.addCleanup(self.cluster.close)
         homes = {
+            "KAFKA": Path(service("KAFKA_AUTHORITIES")),
             "STORE": Path(service("CQL_AUTHORITIES")),
             "REGISTRY": Path(service("REGISTRY_AUTHORITIES")),
             "S3": self.s3_home,
@@ -106,7 +106,8 @@ class Secured(unittest.TestCase):
         self.refused(settings(password="a-wrong-secret"), "invalid credentials", "sasl.password")
 
     def test_a_wrong_authority_is_named(self):
-        self.refused(settings(authority="stranger"), "certificate verify failed", "ssl.ca.location")
+        self.cluster.env["HANSARD_KAFKA_CA"] = self.strangers["KAFKA"]
+        self.refused(settings(), "certificate verify failed", "kafka.ca")
 
     def test_a_topic_that_is_not_allowed_is_named(self):
         uploads = self.cluster.env["HANSARD_TOPICS_PREFIX"] + "uploads"
@@ -127,8 +128,8 @@ class Secured(unittest.TestCase):
         self.told(SCHEMAS, "no authority that is trusted", "registry.ca")
 
     def test_wrong_authorities_are_found_by_check(self):
-        for name, path in self.strangers.items():
-            self.cluster.env[f"HANSARD_{name}_CA"] = path
+        for name in ("STORE", "REGISTRY", "S3"):
+            self.cluster.env[f"HANSARD_{name}_CA"] = self.strangers[name]
         code, out, said = self.cluster.command("check")
         self.assertEqual(code, 1, out + said)
         told = dict(line.split(": ", 1) for line in out.splitlines())
@@ -166,6 +167,7 @@ class Secured(unittest.TestCase):
 
     def test_authorities_where_nothing_is_encrypted_are_refused(self):
         plain = {
+            "KAFKA_SET": "security.protocol=PLAINTEXT",
             "STORE_TLS": "false",
             "REGISTRY_URL": service("REGISTRY"),
             "S3_ENDPOINT": service("S3"),

@@ -80,7 +80,7 @@ impl Cluster {
         })?;
         let partitions = values.take_within("topics.partitions", 1..=1_024, "1 to 1024")?;
         let brokers: Option<String> = values.take("kafka.brokers")?;
-        let overrides = values.take_by("kafka.set", overrides)?;
+        let overrides = kafka_overrides(values)?;
         let static_members = values.take_by("kafka.static-membership", flag)?;
         let progress_within =
             values.take_by("kafka.progress-within", |text| match Duration::read(text)? {
@@ -111,6 +111,26 @@ impl Cluster {
             })?,
         })
     }
+}
+
+/// What `kafka.set` says, with the file of authorities that `kafka.ca` names.
+fn kafka_overrides(values: &mut Values) -> Result<BTreeMap<String, String>, ConfigError> {
+    const LOCATION: &str = "ssl.ca.location";
+    let mut set = values.take_by("kafka.set", overrides)?;
+    let named = values.take_by("kafka.ca", |path| Ok(authorities(path)?.map(|_| path.to_owned())))?;
+    let Some(path) = named else { return Ok(set) };
+    let encrypts = |(name, value): (&String, &String)| {
+        name.ends_with("security.protocol") && value.to_ascii_lowercase().ends_with("ssl")
+    };
+    if !set.iter().any(encrypts) {
+        return Err(ConfigError::Contradiction(
+            "kafka.ca is set, and kafka.set has no security.protocol with SSL",
+        ));
+    }
+    if set.insert(LOCATION.to_owned(), path).is_some() {
+        return Err(ConfigError::Contradiction("kafka.ca is set, and kafka.set has ssl.ca.location"));
+    }
+    Ok(set)
 }
 
 /// Settings as `name=value`, separated by commas; what holds no `=` belongs to the value before it, since a value may be a

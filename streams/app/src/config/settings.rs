@@ -314,6 +314,7 @@ fn cluster() -> Vec<Setting> {
             "Settings of librdkafka, as name=value; with consumer. or producer. before it for those clients only.",
         )
         .secret(),
+        new("kafka.ca", "", "A file of authorities' certificates (PEM), trusted instead of the system's; for TLS."),
         new(
             "kafka.static-membership",
             "false",

@@ -259,6 +259,11 @@ fn authorities_are_read_at_the_start() {
         ("registry.ca", "registry.url = \"https://r\"\n", "registry.url = \"http://r\"\n"),
         ("store.ca", "store.tls = true\n", ""),
         ("s3.ca", "s3.endpoint = \"https://s\"\n", "s3.endpoint = \"http://s\"\n"),
+        (
+            "kafka.ca",
+            "kafka.set = \"security.protocol=SASL_SSL\"\n",
+            "kafka.set = \"security.protocol=PLAINTEXT\"\n",
+        ),
         ("speech.ca", "speech.url = \"https://s\"\n", "speech.url = \"http://s\"\n"),
         ("traces.ca", "traces.otlp = \"https://t\"\n", "traces.otlp = \"http://t\"\n"),
     ];
@@ -276,6 +281,18 @@ fn authorities_are_read_at_the_start() {
         assert_eq!(empty, format!("{setting} is wrong: {at}: it holds no certificate in PEM"));
         assert!(config(&format!("{https}{setting} = \"\"\n")).is_ok());
     }
+}
+
+#[test]
+fn kafka_goes_by_the_authorities_of_one_setting() {
+    let authority = file(AUTHORITY);
+    let path = authority.path().display();
+    let given =
+        |set: &str| config(&format!("kafka.brokers = \"b\"\nkafka.ca = \"{path}\"\nkafka.set = \"{set}\"\n"));
+    let kafka = given("security.protocol=ssl").expect("reads").cluster.kafka.expect("brokers");
+    assert_eq!(kafka.overrides["ssl.ca.location"], path.to_string());
+    let twice = given("security.protocol=SSL, ssl.ca.location=/x").expect_err("two places").to_string();
+    assert!(twice.contains("kafka.set has ssl.ca.location"), "{twice}");
 }
 
 #[test]
