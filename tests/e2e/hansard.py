@@ -70,7 +70,8 @@ class Speech:
         script = ROOT / "tests" / "providers" / "fake_speech.py"
         command = ["python3", "-B", str(script), "--ledger", str(self.ledger), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        scheme = "https" if "--certificate" in options else "http"
+        self.url = f"{scheme}://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def calls(self):
         """The calls so far."""

@@ -11,8 +11,10 @@ from pathlib import Path
 from cluster import Cluster, service
 from crash import Producer
 from hansard import ROOT, Speech
+from traces import Collector
 
 sys.path.insert(0, str(ROOT / "tests" / "services"))
+import certificates  # noqa: E402
 import kafka  # noqa: E402
 import s3  # noqa: E402
 import service as services  # noqa: E402
@@ -21,14 +23,13 @@ JOBS = {"gateway": ["gateway", "sweep"], "others": ["split", "transcribe", "aggr
 TOPICS, TABLES, SCHEMAS = ["topics", "apply"], ["store", "migrate"], ["schemas", "register"]
 
 
-def settings(user="hansard", password=None, authority="authority"):
+def settings(user="hansard", password=None):
     """What `kafka.set` has to hold."""
     pairs = {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": kafka.MECHANISM,
         "sasl.username": user,
         "sasl.password": password or kafka.USERS[user],
-        "ssl.ca.location": Path(service("KAFKA_AUTHORITIES")) / f"{authority}.pem",
         "broker.address.family": "v4",
     }
     return ", ".join(f"{name}={value}" for name, value in pairs.items())
@@ -48,14 +49,21 @@ class Secured(unittest.TestCase):
     def setUp(self):
         directory = tempfile.mkdtemp(prefix="hansard-e2e-")
         self.addCleanup(shutil.rmtree, directory)
-        speech = Speech(directory, "--delay-ms", "50")
+        home = Path(directory)
+        certificates.make(home)
+        speech = Speech(directory, "--delay-ms", "50", "--certificate", str(home / "server.pem"))
         self.addCleanup(speech.stop)
+        self.collector = Collector(home / "server.pem")
+        self.addCleanup(self.collector.close)
         self.cluster = Cluster(speech, JOBS)
         self.addCleanup(self.cluster.close)
         homes = {
+            "KAFKA": Path(service("KAFKA_AUTHORITIES")),
             "STORE": Path(service("CQL_AUTHORITIES")),
             "REGISTRY": Path(service("REGISTRY_AUTHORITIES")),
             "S3": self.s3_home,
+            "SPEECH": home,
+            "TRACES": home,
         }
         self.strangers = {name: str(home / "stranger.pem") for name, home in homes.items()}
         self.cluster.env |= {
@@ -64,6 +72,7 @@ class Secured(unittest.TestCase):
             "HANSARD_STORE_TLS": "true",
             "HANSARD_REGISTRY_URL": service("REGISTRY_SECURED"),
             "HANSARD_S3_ENDPOINT": self.s3_url,
+            "HANSARD_TRACES_OTLP": self.collector.url,
             # The producer is one of Python's and knows the system's authorities only.
             "HANSARD_S3_PUBLIC_ENDPOINT": service("S3"),
             **{f"HANSARD_{name}_CA": str(home / "authority.pem") for name, home in homes.items()},
@@ -88,12 +97,17 @@ class Secured(unittest.TestCase):
         for number in range(2):
             status = self.cluster.await_delivered(f"c-{number}")
             self.assertEqual((status["outcome"], status["revision"]), ("complete", 1), self.cluster.logs())
+        end = time.monotonic() + 30
+        while not self.collector.spans:
+            self.assertLess(time.monotonic(), end, self.cluster.logs())
+            time.sleep(0.2)
 
     def test_a_wrong_password_is_named(self):
         self.refused(settings(password="a-wrong-secret"), "invalid credentials", "sasl.password")
 
     def test_a_wrong_authority_is_named(self):
-        self.refused(settings(authority="stranger"), "certificate verify failed", "ssl.ca.location")
+        self.cluster.env["HANSARD_KAFKA_CA"] = self.strangers["KAFKA"]
+        self.refused(settings(), "certificate verify failed", "kafka.ca")
 
     def test_a_topic_that_is_not_allowed_is_named(self):
         uploads = self.cluster.env["HANSARD_TOPICS_PREFIX"] + "uploads"
@@ -114,8 +128,8 @@ class Secured(unittest.TestCase):
         self.told(SCHEMAS, "no authority that is trusted", "registry.ca")
 
     def test_wrong_authorities_are_found_by_check(self):
-        for name, path in self.strangers.items():
-            self.cluster.env[f"HANSARD_{name}_CA"] = path
+        for name in ("STORE", "REGISTRY", "S3"):
+            self.cluster.env[f"HANSARD_{name}_CA"] = self.strangers[name]
         code, out, said = self.cluster.command("check")
         self.assertEqual(code, 1, out + said)
         told = dict(line.split(": ", 1) for line in out.splitlines())
@@ -128,9 +142,40 @@ class Secured(unittest.TestCase):
         self.cluster.begin("others")
         self.await_log("check store.ca")
 
+    def test_a_job_names_the_authorities_of_the_speech_server(self):
+        self.deploy(TOPICS, TABLES, SCHEMAS)
+        self.cluster.make_bucket()
+        self.cluster.env["HANSARD_SPEECH_CA"] = self.strangers["SPEECH"]
+        for name in JOBS:
+            self.cluster.begin(name)
+        producer = Producer(self.cluster, range(1))
+        producer.start()
+        self.await_log("check speech.ca")
+        producer.join()
+
+    def test_traces_are_lost_without_their_authorities_and_nothing_else(self):
+        self.cluster.env["HANSARD_TRACES_CA"] = self.strangers["TRACES"]
+        self.deploy(TOPICS, TABLES, SCHEMAS)
+        self.cluster.make_bucket()
+        for name in JOBS:
+            self.cluster.begin(name)
+        producer = Producer(self.cluster, range(1))
+        producer.run()
+        self.cluster.await_delivered("c-0")
+        self.await_log("traces are not taken")
+        self.assertEqual(self.collector.spans, [])
+
     def test_authorities_where_nothing_is_encrypted_are_refused(self):
-        plain = {"STORE_TLS": "false", "REGISTRY_URL": service("REGISTRY"), "S3_ENDPOINT": service("S3")}
-        for (name, value), setting in zip(plain.items(), ("store.ca", "registry.ca", "s3.ca")):
+        plain = {
+            "KAFKA_SET": "security.protocol=PLAINTEXT",
+            "STORE_TLS": "false",
+            "REGISTRY_URL": service("REGISTRY"),
+            "S3_ENDPOINT": service("S3"),
+            "SPEECH_URL": "http://127.0.0.1:1",
+            "TRACES_OTLP": "http://127.0.0.1:1",
+        }
+        for name, value in plain.items():
+            setting = f"{name.partition('_')[0].lower()}.ca"
             before = self.cluster.env[f"HANSARD_{name}"]
             self.cluster.env[f"HANSARD_{name}"] = value
             code, out, said = self.cluster.command("check")

@@ -3,6 +3,7 @@ that never answers, which holds nobody up."""
 
 import http.server
 import shutil
+import ssl
 import signal
 import socket
 import subprocess
@@ -81,12 +82,17 @@ class Span:
 
 
 class Collector(http.server.ThreadingHTTPServer):
-    """Takes traces by OTLP over HTTP."""
+    """Takes traces by OTLP over HTTP; over TLS with the key and certificate of a file."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         super().__init__(("127.0.0.1", 0), Taker)
         self.spans, self.wrong = [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
+        if certificate:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+            self.url = f"https://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def close(self):

@@ -40,14 +40,16 @@ class Program(unittest.TestCase):
             environment = {each["name"]: each.get("value", "a-pod-0") for each in given}
             self.assertEqual(environment["HANSARD_CONFIG"], "/etc/hansard/settings/hansard.toml")
             environment = {name: value for name, value in environment.items() if name.startswith("HANSARD_")}
-            signing = Path(directory) / "signing"
+            signing, kafka = Path(directory) / "signing", Path(directory) / "kafka"
+            files = {"HANSARD_WEBHOOK_SECRET_FILE": signing, "HANSARD_KAFKA_SET_FILE": kafka}
             certificates.make(Path(directory))
             for name in environment:
                 if name.endswith("_CA"):
                     environment[name] = f"{directory}/authority.pem"
                 elif name.endswith("_FILE"):
-                    environment[name] = str(signing if "WEBHOOK" in name else secret)
+                    environment[name] = str(files.get(name, secret))
             secret.write_text("name:operator:0123456789abcdef0123456789abcdef=", encoding="utf-8")
+            kafka.write_text("security.protocol=SSL", encoding="utf-8")
             signing.write_text(f"whsec_{'A' * 32}", encoding="utf-8")
             environment["HANSARD_CONFIG"] = str(path)
             code, out, said = hansard.run("config", "print", "--json", env=hansard.environment(**environment))

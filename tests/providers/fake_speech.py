@@ -19,6 +19,7 @@ import hashlib
 import json
 import random
 import signal
+import ssl
 import time
 from http import HTTPStatus
 
@@ -238,7 +239,12 @@ class Provider:
 async def run(options):
     """Serves until SIGTERM or SIGINT."""
     provider = Provider(options)
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", options.port, limit=HEAD_BYTES_MAX, backlog=512)
+    tls = None
+    if options.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.certificate)
+    limits = {"limit": HEAD_BYTES_MAX, "backlog": 512}
+    server = await asyncio.start_server(provider.serve, "127.0.0.1", options.port, ssl=tls, **limits)
     print(server.sockets[0].getsockname()[1], flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -251,6 +257,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ledger", required=True, help="file that gets a line a call; appended to")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--certificate", help="file with key and certificate; with it only TLS is spoken")
     parser.add_argument("--key", help="the only bearer token that is taken; without it none is needed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate-limited", type=float, default=0, metavar="SHARE", help="calls answered 429")

@@ -134,9 +134,11 @@ impl Facts for LocalFacts {
     }
 
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError> {
-        let key = load::marker(Fence::Facts, conversation.as_bytes());
-        let value = Key::new().i64(marker.time.0).bytes(marker.reason.as_bytes()).build();
-        self.0.write(vec![Op::put(Space::Erased, key, value)], Urgency::Freeing).await?;
+        if self.erasure(conversation).await?.is_none_or(|first| marker.time < first.time) {
+            let key = load::marker(Fence::Facts, conversation.as_bytes());
+            let value = Key::new().i64(marker.time.0).bytes(marker.reason.as_bytes()).build();
+            self.0.write(vec![Op::put(Space::Erased, key, value)], Urgency::Freeing).await?;
+        }
         Ok(remove_all(&self.0, conversation, &[Space::Facts, Space::Texts]).await?)
     }
 

@@ -4,7 +4,7 @@
 //! compacts is small. What was written twice stands twice, unless it is the very same group; readers drop repetitions.
 //! A group is the length of its frames (4 bytes), then the frames in LZ4; a frame is its length (4 bytes) and its content.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use hansard_core::id::{Offset, Timestamp};
@@ -194,11 +194,11 @@ fn strip(transcript: &Transcript, bare: &mut Transcript) {
     bare.cost_micros = *cost_micros;
 }
 
-/// The rows of some groups, each once.
+/// The rows of some groups, each once: of repetitions the one of the lowest offset.
 #[derive(Default)]
 pub(crate) struct Rows {
     rows: Vec<Row>,
-    seen: HashSet<RowKey>,
+    places: HashMap<RowKey, usize>,
 }
 
 impl Rows {
@@ -211,8 +211,11 @@ impl Rows {
             let time = Timestamp(i64::from_be_bytes(parts.array().ok_or_else(short)?));
             let record = decode(parts.0).map_err(|error| StoreError::corrupt("row of a fact", error))?;
             let row = Row { offset, time, record: Box::new(record) };
-            if self.seen.insert(RowKey::of(&row)) {
-                self.rows.push(row);
+            let place = *self.places.entry(RowKey::of(&row)).or_insert(self.rows.len());
+            match self.rows.get_mut(place) {
+                Some(held) if row.offset < held.offset => *held = row,
+                Some(_) => {}
+                None => self.rows.push(row),
             }
             Ok(())
         })

@@ -11,8 +11,8 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 /// Where to look when no broker can be reached.
-const REMEDY: &str = "see kafka.brokers, and in kafka.set security.protocol, ssl.ca.location, sasl.username and \
-                      sasl.password";
+const REMEDY: &str = "see kafka.brokers, kafka.ca, and in kafka.set security.protocol, ssl.ca.location, sasl.username \
+                      and sasl.password";
 
 /// How long what librdkafka has queued is served: a poll that does not wait ends at its first line of log.
 const SERVED_WITHIN: Duration = Duration::from_millis(10);

@@ -8,11 +8,15 @@ mod tests;
 use std::time::Duration;
 
 use hansard_runtime::ports::traces::{Span, Traces};
+use hansard_tls::Authorities;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use prometheus::{IntCounterVec, Opts, Registry};
+use reqwest::{Certificate, Client};
 use tokio::sync::{mpsc, oneshot};
 
 /// Spans that wait to be sent; more are lost.
@@ -29,6 +33,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub struct OtlpConfig {
     /// The collector's address, as `http://collector:4318`; `/v1/traces` is added where it does not end so.
     pub endpoint: String,
+    /// Whose certificates are accepted, where that is an https one.
+    pub authorities: Authorities,
     /// Of the traces that nobody outside has begun, the share that is recorded, 0 to 1.
     pub ratio: f64,
     /// Names this process among all.
@@ -46,6 +52,9 @@ pub enum OtlpError {
         /// What is wrong with it.
         source: ExporterBuildError,
     },
+    /// TLS cannot be set up.
+    #[error("the client that sends traces cannot be made")]
+    Client(#[from] reqwest::Error),
     /// The registry already has the metric of spans.
     #[error("the metric of spans cannot be had")]
     Metric(#[from] prometheus::Error),
@@ -72,8 +81,13 @@ impl OtlpTraces {
     pub fn start(config: &OtlpConfig) -> Result<Self, OtlpError> {
         let base = config.endpoint.trim_end_matches('/');
         let endpoint = format!("{}/v1/traces", base.strip_suffix("/v1/traces").unwrap_or(base));
+        let client = Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .tls_certs_merge(Certificate::from_pem_bundle(config.authorities.pem())?)
+            .build()?;
         let exporter = SpanExporter::builder()
             .with_http()
+            .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(&endpoint)
             .with_timeout(ANSWER_WITHIN)

@@ -12,7 +12,11 @@ use super::*;
 
 fn traces(listener: &TcpListener, ratio: f64) -> OtlpTraces {
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    OtlpTraces::start(&OtlpConfig { endpoint, ratio, instance: "here".to_owned() }).expect("starts")
+    OtlpTraces::start(&config(endpoint, ratio)).expect("starts")
+}
+
+fn config(endpoint: String, ratio: f64) -> OtlpConfig {
+    OtlpConfig { endpoint, authorities: Authorities::default(), ratio, instance: "here".to_owned() }
 }
 
 fn counted(traces: &OtlpTraces, result: &str) -> u64 {
@@ -108,7 +112,7 @@ async fn the_share_is_the_share_of_traces() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_named() {
-    let config = OtlpConfig { endpoint: "http://a b".to_owned(), ratio: 1.0, instance: String::new() };
+    let config = config("http://a b".to_owned(), 1.0);
     let Err(refused) = OtlpTraces::start(&config) else { panic!("it is no address") };
     assert!(refused.to_string().contains("http://a b/v1/traces"), "{refused}");
 }

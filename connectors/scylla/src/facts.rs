@@ -16,7 +16,7 @@ use crate::records::{self, Kind, TEXTS, kinds};
 use crate::schema::{fact_columns, text_columns};
 use crate::value::{Columns, Value};
 
-/// The write timestamp of all rows: whoever writes one again, and whenever, writes the same.
+/// The write timestamp of rows of which all writes are alike: whoever writes one again, and whenever, writes the same.
 pub(crate) const FIXED: i64 = 1;
 /// The write timestamp of deletes, which therefore hold against writes that come late.
 pub(crate) const DELETED: i64 = 2;
@@ -42,10 +42,17 @@ pub(crate) struct Statements {
     further_markers: PreparedStatement,
 }
 
-fn insert(table: &str, columns: &[&str]) -> String {
+/// A statement that inserts under the given write timestamp; of a hole, the last value is it.
+fn insert(table: &str, columns: &[&str], timestamp: &str) -> String {
     let names: Vec<String> = columns.iter().map(|name| format!("\"{name}\"")).collect();
     let holes = vec!["?"; columns.len()].join(", ");
-    format!("INSERT INTO {{}}.{table} ({}) VALUES ({holes}) USING TIMESTAMP {FIXED}", names.join(", "))
+    format!("INSERT INTO {{}}.{table} ({}) VALUES ({holes}) USING TIMESTAMP {timestamp}", names.join(", "))
+}
+
+/// The write timestamp of what is written under one key more than once, of which the first by `rank` is to stand,
+/// whichever is written last: it falls, and is never above [`FIXED`].
+fn first_by(rank: i64) -> Value<'static> {
+    Value::BigInt(FIXED - rank)
 }
 
 fn select(table: &str, columns: &[String], filter: &str) -> String {
@@ -65,7 +72,7 @@ impl Statements {
             let own: Vec<usize> = (0..columns.len()).filter(|index| stays(columns[*index].0)).collect();
             let names: Vec<&str> =
                 FACT_KEY.into_iter().chain(own.iter().map(|index| columns[*index].0)).collect();
-            inserts.insert(kind, (cql.prepare(&insert("facts", &names)).await?, own));
+            inserts.insert(kind, (cql.prepare(&insert("facts", &names, "?")).await?, own));
         }
         let text_fields = Transcript::columns();
         let text: Vec<&str> = TEXT_KEY.into_iter().chain(text_fields.iter().map(|(name, _)| *name)).collect();
@@ -83,7 +90,7 @@ impl Statements {
         let texts_filter = "conversation = ? AND chunk = ? AND segment IN ?";
         Ok(Self {
             insert: inserts,
-            insert_text: cql.prepare(&insert("texts", &text)).await?,
+            insert_text: cql.prepare(&insert("texts", &text, &FIXED.to_string())).await?,
             select: cql.prepare(&select("facts", &names, "conversation = ?")).await?,
             names,
             select_texts: cql.prepare(&select("texts", &text_names, texts_filter)).await?,
@@ -92,7 +99,7 @@ impl Statements {
             further: cql.prepare(&page("WHERE token(conversation) >= ?")).await?,
             delete: cql.prepare(&erase("facts")).await?,
             delete_texts: cql.prepare(&erase("texts")).await?,
-            mark: cql.prepare(&insert("erasures", &["conversation", "erased_at", "reason"])).await?,
+            mark: cql.prepare(&insert("erasures", &["conversation", "erased_at", "reason"], "?")).await?,
             first_markers: cql.prepare(&markers("")).await?,
             further_markers: cql.prepare(&markers("WHERE token(conversation) >= ?")).await?,
             marker: cql.prepare("SELECT erased_at, reason FROM {}.erasures WHERE conversation = ?").await?,
@@ -113,6 +120,7 @@ impl Statements {
             Value::Time(row.time.0),
         ];
         values.extend(fields.iter().map(|index| std::mem::replace(&mut own[*index], Value::Unset)));
+        values.push(first_by(row.offset.0));
         Some((statement, values))
     }
 
@@ -227,7 +235,8 @@ impl Facts for ScyllaStore {
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError> {
         let store = self.connected().await?;
         let of = || Value::Text(conversation);
-        let values = vec![of(), Value::Time(marker.time.0), Value::Text(&marker.reason)];
+        let time = marker.time.0;
+        let values = vec![of(), Value::Time(time), Value::Text(&marker.reason), first_by(time)];
         store.cql.write(&store.facts.mark, values).await?;
         store.cql.write(&store.facts.delete, vec![of()]).await?;
         store.cql.write(&store.facts.delete_texts, vec![of()]).await

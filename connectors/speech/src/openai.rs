@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use hansard_tls::Authorities;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::multipart::{Form, Part};
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, Url, redirect};
 
 use crate::answer;
 use crate::cause::{Account, Cause};
@@ -65,6 +66,8 @@ pub struct OpenAiConfig {
     pub base_url: String,
     /// Sent as a bearer token, where the server wants one.
     pub key: Option<Secret>,
+    /// Whose certificates are accepted, where the address is an https one (the system's authorities').
+    pub authorities: Authorities,
     /// The model that is used unless a request names another.
     pub model: String,
     /// The format of the audio (FLAC).
@@ -88,6 +91,7 @@ impl OpenAiConfig {
             name: "openai".to_owned(),
             base_url: base_url.into(),
             key: None,
+            authorities: Authorities::default(),
             model: model.into(),
             format: AudioFormat::Flac,
             detail: Detail::Words,
@@ -134,7 +138,9 @@ impl OpenAi {
         if config.key.as_ref().is_some_and(|key| !key.0.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(OpenAiConfigError::Key);
         }
+        let named = Certificate::from_pem_bundle(config.authorities.pem());
         let client = Client::builder()
+            .tls_certs_merge(named.map_err(OpenAiConfigError::Client)?)
             .redirect(redirect::Policy::none())
             .connect_timeout(config.connect_within)
             .timeout(config.answer_within)
@@ -205,6 +211,9 @@ impl OpenAi {
             _ => Cause::ConnectionLost,
         };
         let mut text = format!("{}: ", self.config.name);
+        if let Some(refusal) = hansard_tls::refusal(error, "speech.ca") {
+            return cause.error(text + &refusal);
+        }
         let mut at: Option<&dyn Error> = error.source();
         match at {
             None if cause == Cause::TimedOut => text.push_str("no answer in time"),

@@ -16,8 +16,8 @@ pub(crate) type Sender = Option<Arc<OtlpTraces>>;
 /// # Errors
 /// Its address is none.
 pub(crate) fn start(traces: &config::Traces, instance: &str) -> Result<Sender> {
-    let config::Traces { otlp: Some(endpoint), ratio } = traces.clone() else { return Ok(None) };
-    let config = OtlpConfig { endpoint, ratio, instance: instance.to_owned() };
+    let config::Traces { otlp: Some(endpoint), authorities, ratio } = traces.clone() else { return Ok(None) };
+    let config = OtlpConfig { endpoint, authorities, ratio, instance: instance.to_owned() };
     Ok(Some(Arc::new(OtlpTraces::start(&config)?)))
 }
 

@@ -285,7 +285,7 @@ impl Held {
     }
 
     /// The time that the clock's rules go by: the own clock's, less its lead over the log's. Before that is known nothing
-    /// is over; the first look at a window has its status emitted, and so makes it known.
+    /// is over; the first decision of all has a status emitted, and so makes it known.
     pub(crate) fn now(&self) -> Timestamp {
         self.lead.map_or(Timestamp::MIN, |lead| Timestamp(self.clock.now().0 - lead.0))
     }

@@ -27,6 +27,7 @@ pub struct Families {
     emitted: IntCounterVec,
     unavailable: IntCounterVec,
     conflicts: IntCounterVec,
+    spared: IntCounterVec,
     stalls: IntCounterVec,
 }
 
@@ -105,6 +106,11 @@ impl Families {
             conflicts: counter(
                 "hansard_revision_conflicts_total",
                 "Further contents that were read of a revision; another revision follows each.",
+                &["job"],
+            )?,
+            spared: counter(
+                "hansard_erasures_spared_total",
+                "Erasures by retention that were not carried out: the conversation has got something newer.",
                 &["job"],
             )?,
             stalls: counter(
@@ -271,6 +277,11 @@ impl Metrics {
     /// One revision turned out to have two contents.
     pub fn revision_conflict(&self) {
         self.families.conflicts.with_label_values(&[self.job]).inc();
+    }
+
+    /// A conversation was not erased by retention, since it has got something newer.
+    pub fn erasure_spared(&self) {
+        self.families.spared.with_label_values(&[self.job]).inc();
     }
 
     /// A membership was thrown away that made no progress.

@@ -52,8 +52,9 @@ pub trait Fold: Send {
     fn assigned(&mut self);
 
     /// The own emissions are read up to their end, so decisions are right from now on. The open windows of the
-    /// partitions are listed, to be looked at.
-    async fn taken_over(&mut self, partitions: &[Partition]) -> Result<(), Failed>;
+    /// partitions are listed, to be looked at. Where the log's clock is not known (not `clocked`), the first fact or look
+    /// that leads to a decision has to emit something: its commit tells the time, and no deadline passes before.
+    async fn taken_over(&mut self, partitions: &[Partition], clocked: bool) -> Result<(), Failed>;
 
     /// Takes facts in: rows are written, windows joined, decisions taken. Called again with the same facts after an
     /// error, which is always a dependency's.
@@ -216,8 +217,8 @@ impl<F: Fold> Ordered<F> {
         if !held.has_applied(ends) {
             return Ok(false);
         }
-        let partitions = held.partitions.clone();
-        match drive(held, &mut self.shutdown, self.fold.taken_over(&partitions)).await? {
+        let (partitions, clocked) = (held.partitions.clone(), held.lead.is_some());
+        match drive(held, &mut self.shutdown, self.fold.taken_over(&partitions, clocked)).await? {
             Driven::Done(Ok(())) => {
                 self.succeeded();
                 held.taken_over = true;
@@ -275,11 +276,14 @@ impl<F: Fold> Ordered<F> {
         }
     }
 
-    /// Lets the clock look where a time has come and the log is read.
+    /// Lets the clock look where a time has come and the log is read. A commit under way may be about to tell the time.
     async fn look(&mut self, held: &mut Held) -> Result<bool, LogError> {
         let Some(epoch) = held.assignment.as_ref().map(|a| a.epoch).filter(|_| held.taken_over) else {
             return Ok(false);
         };
+        if held.lead.is_none() && held.committing.is_some() {
+            return Ok(false);
+        }
         let now = held.now();
         #[cfg(feature = "mutants")]
         let now = match now {

@@ -239,6 +239,38 @@ pub async fn erasure_before_the_first_row(h: &impl Harness) {
     assert_eq!(facts.erasure(&id).await.expect("a marker"), Some(marker("retention")));
 }
 
+/// The marker of the first erasure stays, whichever is carried out last, and however often.
+pub async fn the_first_erasure_stays(h: &impl Harness) {
+    let (facts, id) = (h.facts(), conversation("erased-twice"));
+    let of = |time, reason: &str| Erasure { time: Timestamp(time), reason: reason.to_owned() };
+    let first = of(1_700_000_000_000, "a request");
+    let later = of(1_700_000_900_000, "retention");
+    for (marker, stands) in [(&later, &later), (&first, &first), (&later, &first), (&first, &first)] {
+        facts.erase(&id, marker.clone()).await.expect("erased");
+        assert_eq!(facts.erasure(&id).await.expect("a marker").as_ref(), Some(stands));
+    }
+    facts.write(&every_kind(&id)).await.expect("a late write is no failure");
+    assert_rows(&*facts, &id, &[]).await;
+}
+
+/// Of a transcript that came twice, one row stands: that of the first record, whichever was written last.
+pub async fn the_first_of_repeated_records_stays(h: &impl Harness) {
+    let facts = h.facts();
+    for [one, other] in [[3, 900], [900, 3]] {
+        let id = conversation("repeated");
+        let said = |offset| {
+            let transcript = transcript(&id, "chunk-1", 0, "Guten Morgen");
+            row(offset, Transcript { source: format!("by {offset}"), ..transcript })
+        };
+        facts.write(&[said(one)]).await.expect("written");
+        facts.write(&[said(other)]).await.expect("written");
+        facts.write(&[said(one), said(other)]).await.expect("written");
+        assert_rows(&*facts, &id, &[said(3)]).await;
+        facts.erase(&id, marker("request")).await.expect("erased");
+        assert_rows(&*facts, &id, &[]).await;
+    }
+}
+
 /// A conversation of 10,000 segments is read whole, rows and texts, and is erased whole.
 pub async fn large_conversations_are_exact(h: &impl Harness) {
     let (facts, id) = (h.facts(), conversation("large"));

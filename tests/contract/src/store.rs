@@ -37,7 +37,8 @@ macro_rules! store_contract {
         $crate::store_contract!($harness: facts:
             every_kind_reads_back, repeated_rows_change_nothing, the_order_of_rows_is_no_matter, a_write_is_read_at_once,
             conversations_stay_apart, texts_come_in_the_order_of_their_keys, a_missing_text_is_none,
-            erasure_deletes_for_good, erasure_before_the_first_row, large_conversations_are_exact,
+            erasure_deletes_for_good, erasure_before_the_first_row, the_first_erasure_stays,
+            the_first_of_repeated_records_stays, large_conversations_are_exact,
             paging_meets_every_conversation_once, every_marker_is_met_once, writers_at_once, rows_outlast_the_process, no_fact_is_refused
         );
         $crate::store_contract!($harness: journal:

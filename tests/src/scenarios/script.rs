@@ -198,6 +198,7 @@ impl Script {
             self.deployment.aggregate.cache_bytes_max = bytes;
         } else if let Some(retention) = words.length("retention") {
             self.deployment.sweep.retention = Some(retention);
+            self.deployment.aggregate.expire_after = Some(retention);
         } else if let Some(away) = words.length("away") {
             self.deployment.away = away;
         } else {

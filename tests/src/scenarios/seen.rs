@@ -169,6 +169,10 @@ impl Told {
         match key {
             "status" => self.statuses.last().map_or_else(none, |status| status.status.clone()),
             "statuses" => list(self.statuses.iter().map(|status| status.status.clone())),
+            "retold" => {
+                let pairs = self.statuses.windows(2);
+                pairs.filter(|pair| pair[0].event_id == pair[1].event_id).count().to_string()
+            }
             "erased" => self.statuses.last().is_some_and(|status| status.erased).to_string(),
             "revision" => last.map_or(0, |last| last.revision).to_string(),
             "revisions" => list(self.finalizes.iter().map(|(_, finalize)| finalize.revision.to_string())),

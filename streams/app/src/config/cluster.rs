@@ -10,10 +10,9 @@ use hansard_registry::RegistryConfig;
 use hansard_s3::{Credentials, S3Config};
 use hansard_schemas::Topics;
 use hansard_scylla::ScyllaConfig;
-use hansard_tls::Authorities;
 
 use super::layers::{ConfigError, Values};
-use super::text::{Text, address, flag};
+use super::text::{Text, address, authorities, flag, is_https};
 
 /// A part of the configuration, or the setting that is missing from it.
 pub(crate) type Part<T> = Result<T, &'static str>;
@@ -81,7 +80,7 @@ impl Cluster {
         })?;
         let partitions = values.take_within("topics.partitions", 1..=1_024, "1 to 1024")?;
         let brokers: Option<String> = values.take("kafka.brokers")?;
-        let overrides = values.take_by("kafka.set", overrides)?;
+        let overrides = kafka_overrides(values)?;
         let static_members = values.take_by("kafka.static-membership", flag)?;
         let progress_within =
             values.take_by("kafka.progress-within", |text| match Duration::read(text)? {
@@ -112,6 +111,26 @@ impl Cluster {
             })?,
         })
     }
+}
+
+/// What `kafka.set` says, with the file of authorities that `kafka.ca` names.
+fn kafka_overrides(values: &mut Values) -> Result<BTreeMap<String, String>, ConfigError> {
+    const LOCATION: &str = "ssl.ca.location";
+    let mut set = values.take_by("kafka.set", overrides)?;
+    let named = values.take_by("kafka.ca", |path| Ok(authorities(path)?.map(|_| path.to_owned())))?;
+    let Some(path) = named else { return Ok(set) };
+    let encrypts = |(name, value): (&String, &String)| {
+        name.ends_with("security.protocol") && value.to_ascii_lowercase().ends_with("ssl")
+    };
+    if !set.iter().any(encrypts) {
+        return Err(ConfigError::Contradiction(
+            "kafka.ca is set, and kafka.set has no security.protocol with SSL",
+        ));
+    }
+    if set.insert(LOCATION.to_owned(), path).is_some() {
+        return Err(ConfigError::Contradiction("kafka.ca is set, and kafka.set has ssl.ca.location"));
+    }
+    Ok(set)
 }
 
 /// Settings as `name=value`, separated by commas; what holds no `=` belongs to the value before it, since a value may be a
@@ -148,19 +167,6 @@ fn instance(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let fits = text.len() <= 128 && text.bytes().all(allowed);
     if fits { Ok(text.to_owned()) } else { Err("at most 128 of A-Z a-z 0-9 . _ - are wanted".to_owned()) }
-}
-
-/// The authorities whose certificates stand in a file; none where none is named.
-fn authorities(path: &str) -> Result<Option<Authorities>, String> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-    Authorities::with(&pem).map(Some).map_err(|error| format!("{path}: {error}"))
-}
-
-fn is_https(url: &str) -> bool {
-    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> {

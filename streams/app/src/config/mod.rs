@@ -24,13 +24,14 @@ use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
 use hansard_speech::{AudioFormat, Detail, Secret};
+use hansard_tls::Authorities;
 use hansard_webhook::{IpNet, Rules as UrlRules, WebhookConfig};
 
 pub(crate) use cluster::{Bucket, Cluster, given};
 pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
-use text::{Bytes, Share, Text, address, flag, one_of};
+use text::{Bytes, Share, Text, address, authorities, flag, is_https, one_of};
 
 /// How a process with jobs runs.
 #[derive(Debug, Clone)]
@@ -85,6 +86,8 @@ pub(crate) struct Log {
 pub(crate) struct Traces {
     /// A collector's address, if there is one.
     pub(crate) otlp: Option<String>,
+    /// Whose certificates are accepted there.
+    pub(crate) authorities: Authorities,
     /// Of those that nobody outside has begun, the share that is recorded.
     pub(crate) ratio: f64,
 }
@@ -147,6 +150,7 @@ impl Config {
     /// A value is wrong, or settings contradict each other.
     pub(crate) fn read(mut values: Values) -> Result<Self, ConfigError> {
         values.only(Side::Server);
+        let sweep = sweep(&mut values)?;
         let config = Self {
             data_dir: values.take("data-dir")?,
             cache: values.take_by("cache", cache)?,
@@ -155,12 +159,9 @@ impl Config {
             cors_origins: values.take("cors-origins")?,
             drain: values.take("drain")?,
             log: log(&mut values)?,
-            traces: Traces {
-                otlp: values.take_by("traces.otlp", address)?,
-                ratio: values.take::<Share>("traces.ratio")?.0,
-            },
+            traces: traces(&mut values)?,
             engine: engine(&mut values)?,
-            aggregate: aggregate(&mut values)?,
+            aggregate: aggregate(&mut values, sweep.retention)?,
             limits: limits(&mut values)?,
             speech: speech(&mut values)?,
             audio: audio(&mut values)?,
@@ -169,7 +170,7 @@ impl Config {
                 .into_iter()
                 .map(|stage| Ok((stage, job(&mut values, stage)?)))
                 .collect::<Result<_, _>>()?,
-            sweep: sweep(&mut values)?,
+            sweep,
             cluster: Cluster::read(&mut values)?,
         };
         debug_assert!(values.0.is_empty(), "settings that nobody reads: {:?}", values.0.keys());
@@ -243,6 +244,16 @@ fn log(values: &mut Values) -> Result<Log, ConfigError> {
     })
 }
 
+fn traces(values: &mut Values) -> Result<Traces, ConfigError> {
+    let otlp = values.take_by("traces.otlp", address)?;
+    let named = values.take_by("traces.ca", authorities)?;
+    if named.is_some() && otlp.as_ref().is_some_and(|url| !is_https(url)) {
+        return Err(ConfigError::Contradiction("traces.ca is set, and traces.otlp is no https address"));
+    }
+    let ratio = values.take::<Share>("traces.ratio")?.0;
+    Ok(Traces { otlp, authorities: named.unwrap_or_default(), ratio })
+}
+
 fn engine(values: &mut Values) -> Result<hansard_embedded::Config, ConfigError> {
     Ok(hansard_embedded::Config {
         partitions: values.take_within("engine.partitions", 1..=1_024, "1 to 1024")?,
@@ -252,7 +263,7 @@ fn engine(values: &mut Values) -> Result<hansard_embedded::Config, ConfigError> 
 }
 
 #[allow(clippy::needless_update, reason = "a feature for tests adds a field")]
-fn aggregate(values: &mut Values) -> Result<AggregateConfig, ConfigError> {
+fn aggregate(values: &mut Values, retention: Option<Millis>) -> Result<AggregateConfig, ConfigError> {
     let rules = Rules {
         idle_after: values.take("window.idle-after")?,
         missing_after: values.take("window.missing-after")?,
@@ -265,6 +276,7 @@ fn aggregate(values: &mut Values) -> Result<AggregateConfig, ConfigError> {
     Ok(AggregateConfig {
         rules,
         cache_bytes_max: size(values, "aggregate.cache")?,
+        expire_after: retention,
         ..AggregateConfig::default()
     })
 }
@@ -307,7 +319,12 @@ fn speech(values: &mut Values) -> Result<Speech, ConfigError> {
     let children = values.take_within("speech.children", 1..=64, "1 to 64")?;
     let answer_within = values.take("speech.answer-within")?;
     let (url, model): (String, String) = (values.take("speech.url")?, values.take("speech.model")?);
+    let named = values.take_by("speech.ca", authorities)?;
+    if named.is_some() && !is_https(&url) {
+        return Err(ConfigError::Contradiction("speech.ca is set, and speech.url is no https address"));
+    }
     let mut server = hansard_speech::OpenAiConfig::new(url, model);
+    server.authorities = named.unwrap_or_default();
     server.key = values.take::<Option<String>>("speech.key")?.map(Secret::new);
     const DETAILS: [(&str, Detail); 2] = [("words", Detail::Words), ("text", Detail::Text)];
     server.detail = values.take_by("speech.detail", |text| one_of(text, &DETAILS))?;

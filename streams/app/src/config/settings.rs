@@ -136,6 +136,11 @@ fn process() -> Vec<Setting> {
             "An OTLP collector's address, as http://collector:4318; without one no traces are sent.",
         ),
         Setting::new(
+            "traces.ca",
+            "",
+            "A file of authorities' certificates (PEM), trusted beside the system's; for https.",
+        ),
+        Setting::new(
             "traces.ratio",
             "1",
             "The share of conversations that is traced, 0 to 1; where a caller sends traceparent, that decides.",
@@ -223,6 +228,11 @@ fn speech() -> Vec<Setting> {
         .common(),
         Setting::new("speech.url", "https://api.openai.com", "The server's address, for openai.").common(),
         Setting::new("speech.key", "", "The server's key, for openai.").common().secret(),
+        Setting::new(
+            "speech.ca",
+            "",
+            "A file of authorities' certificates (PEM), trusted beside the system's; for https.",
+        ),
         Setting::new("speech.model", "whisper-1", "The server's model, for openai."),
         Setting::new("speech.detail", "words", "words: times of words are asked for; text: only the text."),
         Setting::new("speech.format", "flac", "flac or wav: how the audio is sent to the server."),
@@ -304,6 +314,7 @@ fn cluster() -> Vec<Setting> {
             "Settings of librdkafka, as name=value; with consumer. or producer. before it for those clients only.",
         )
         .secret(),
+        new("kafka.ca", "", "A file of authorities' certificates (PEM), trusted instead of the system's; for TLS."),
         new(
             "kafka.static-membership",
             "false",

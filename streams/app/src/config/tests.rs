@@ -237,12 +237,43 @@ fn a_cluster_is_read_as_it_is_written() {
     assert!(nothing.kafka.is_err() && nothing.store.is_err() && nothing.objects.is_err());
 }
 
+/// An authority's certificate, of P-256, until 2126.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBbjCCARWgAwIBAgIUI8r9cMoALJM1rSLrAwCgrjM3mj8wCgYIKoZIzj0EAwIw
+DDEKMAgGA1UEAwwBYTAgFw0yNjExMjYwMTI2MzhaGA8yMTI2MTEwMjAxMjYzOFow
+DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNHXCXCewq3L
+gGlmTUwspChjni0kQW8plEU6GwmhDMHHTL5Eu5Uu/L/27qmB+eRgDm6TEPG9qoyL
+sUVjbkjxCw2jUzBRMB0GA1UdDgQWBBSKgXFj1bRxVCh+OGkrerZuKEHiiDAfBgNV
+HSMEGDAWgBSKgXFj1bRxVCh+OGkrerZuKEHiiDAPBgNVHRMBAf8EBTADAQH/MAoG
+CCqGSM49BAMCA0cAMEQCICMupLSZUZGuxs8iVHswcwcHl+tgjFcyFduLeb18BF0+
+AiAcIvq+AHl2zbelbby4lsP+0bSbjboi904D4atwRV1S3Q==
+-----END CERTIFICATE-----
+";
+
 #[test]
 fn authorities_are_read_at_the_start() {
     let no_certificate = file("none");
     let at = no_certificate.path().display();
-    let https = ["registry.url = \"https://r\"\n", "store.tls = true\n", "s3.endpoint = \"https://s\"\n"];
-    for (setting, https) in ["registry.ca", "store.ca", "s3.ca"].into_iter().zip(https) {
+    let cases = [
+        ("registry.ca", "registry.url = \"https://r\"\n", "registry.url = \"http://r\"\n"),
+        ("store.ca", "store.tls = true\n", ""),
+        ("s3.ca", "s3.endpoint = \"https://s\"\n", "s3.endpoint = \"http://s\"\n"),
+        (
+            "kafka.ca",
+            "kafka.set = \"security.protocol=SASL_SSL\"\n",
+            "kafka.set = \"security.protocol=PLAINTEXT\"\n",
+        ),
+        ("speech.ca", "speech.url = \"https://s\"\n", "speech.url = \"http://s\"\n"),
+        ("traces.ca", "traces.otlp = \"https://t\"\n", "traces.otlp = \"http://t\"\n"),
+    ];
+    let authority = file(AUTHORITY);
+    let named = authority.path().display();
+    for (setting, https, plain) in cases {
+        let given = format!("{setting} = \"{named}\"\n");
+        assert!(config(&format!("{https}{given}")).is_ok(), "{setting}");
+        let contradicts = config(&format!("{plain}{given}")).expect_err("nothing is encrypted").to_string();
+        assert!(contradicts.starts_with(&format!("{setting} is set, and ")), "{contradicts}");
         let told = |text: String| config(&text).expect_err("no authority is there").to_string();
         let missing = told(format!("{https}{setting} = \"/none\"\n"));
         assert!(missing.starts_with(&format!("{setting} is wrong: cannot read /none")), "{missing}");
@@ -250,6 +281,18 @@ fn authorities_are_read_at_the_start() {
         assert_eq!(empty, format!("{setting} is wrong: {at}: it holds no certificate in PEM"));
         assert!(config(&format!("{https}{setting} = \"\"\n")).is_ok());
     }
+}
+
+#[test]
+fn kafka_goes_by_the_authorities_of_one_setting() {
+    let authority = file(AUTHORITY);
+    let path = authority.path().display();
+    let given =
+        |set: &str| config(&format!("kafka.brokers = \"b\"\nkafka.ca = \"{path}\"\nkafka.set = \"{set}\"\n"));
+    let kafka = given("security.protocol=ssl").expect("reads").cluster.kafka.expect("brokers");
+    assert_eq!(kafka.overrides["ssl.ca.location"], path.to_string());
+    let twice = given("security.protocol=SSL, ssl.ca.location=/x").expect_err("two places").to_string();
+    assert!(twice.contains("kafka.set has ssl.ca.location"), "{twice}");
 }
 
 #[test]

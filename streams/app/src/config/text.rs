@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hansard_core::id::Millis;
+use hansard_tls::Authorities;
 
 /// A value that a setting can have.
 pub(crate) trait Text: Sized {
@@ -161,4 +162,18 @@ pub(crate) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Stri
     let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is none of {}", known()))
+}
+
+/// The authorities whose certificates stand in a file; none where none is named.
+pub(super) fn authorities(path: &str) -> Result<Option<Authorities>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Authorities::with(&pem).map(Some).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Whether an address is called by TLS.
+pub(super) fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }

@@ -28,8 +28,9 @@ struct Opened {
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     open: Option<Opened>,
-    /// Earliest log time.
+    /// Earliest and latest log time.
     since: Option<i64>,
+    newest: Option<i64>,
     /// Finalize digest, generation and key of the newest done merge; likewise of the transcript document.
     merge: Option<(String, i64, String)>,
     transcript: Option<(String, i64, String)>,
@@ -65,6 +66,7 @@ impl Extras {
     /// Takes in what a row says beside its fact.
     pub(super) fn learn(&mut self, row: &Row) {
         self.since = Some(self.since.map_or(row.time.0, |since| since.min(row.time.0)));
+        self.newest = self.newest.max(Some(row.time.0));
         let newer = |held: &Option<(String, i64, String)>, generation| {
             held.as_ref().is_none_or(|(_, held, _)| *held <= generation)
         };
@@ -87,6 +89,11 @@ impl Extras {
             }
             _ => {}
         }
+    }
+
+    /// The latest log time of a fact.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.newest
     }
 
     /// The status record.

@@ -7,6 +7,8 @@
 //! is quarantined alone.
 
 mod emit;
+mod erase;
+mod recall;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,7 +25,7 @@ use hansard_core::{Decision, Rules, Window, judge};
 use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ordered::{Applied, Fold};
 use hansard_runtime::ports::Ports;
-use hansard_runtime::ports::facts::{Erasure, Row};
+use hansard_runtime::ports::facts::Row;
 use hansard_runtime::ports::windows::OpenWindow;
 use hansard_runtime::stage::{Failed, Input};
 use hansard_runtime::trace::TraceParent;
@@ -48,6 +50,12 @@ pub struct AggregateConfig {
     pub reads_max: usize,
     /// Windows looked at by the clock in one transaction (default 256).
     pub looks_max: usize,
+    /// How many offsets of a partition's statuses are read back at a take-over (default 10,000): an open window that was
+    /// last told of before them is told of again.
+    pub recall_max: i64,
+    /// Retention's `Erase` is not carried out where a fact is no older than this at the Erase's log time: sweep may have
+    /// looked long before. By default each is carried out.
+    pub expire_after: Option<Millis>,
 }
 
 impl Default for AggregateConfig {
@@ -58,6 +66,8 @@ impl Default for AggregateConfig {
             retention: Millis::hours(35 * 24),
             reads_max: 16,
             looks_max: 256,
+            recall_max: 10_000,
+            expire_after: None,
         }
     }
 }
@@ -76,6 +86,8 @@ pub struct Aggregate {
     follow: Vec<(Partition, Record)>,
     /// False during a take-over.
     deciding: bool,
+    /// The log's clock is not known before something is emitted: until then a status is told of again.
+    clockless: bool,
 }
 
 /// A fact with the row that keeps it.
@@ -112,6 +124,7 @@ impl Aggregate {
             rework: BTreeMap::new(),
             follow: Vec::new(),
             deciding: false,
+            clockless: true,
         }
     }
 
@@ -199,18 +212,6 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Carries erasures out: the marker first.
-    async fn erase(&self, rows: &[Row]) -> Result<(), Failed> {
-        for row in rows {
-            let Record::Erase(erase) = &*row.record else { continue };
-            let marker = Erasure { time: row.time, reason: erase.reason.clone().unwrap_or_default() };
-            self.ports.facts.erase(&erase.conversation_id, marker).await?;
-            self.ports.journal.erase(&erase.conversation_id).await?;
-            self.ports.dead_letters.erase(&erase.conversation_id).await?;
-        }
-        Ok(())
-    }
-
     /// Decides about the touched windows. What can fail comes first, so that a failure leaves nothing half done: the
     /// same windows are decided about again.
     async fn decide(&mut self, applied: &mut Applied) -> Result<(), Failed> {
@@ -258,6 +259,7 @@ impl Aggregate {
         applied: &mut Applied,
     ) {
         let (judged, rules) = (self.shards.entry(place.0).or_default().judged, self.config.rules);
+        let clockless = self.clockless;
         let kept = self.kept(place);
         let Some(window) = kept.window.as_mut() else { return };
         let look_at = match decision {
@@ -287,9 +289,12 @@ impl Aggregate {
             let record = kept.extras.conversation(&place.1, window, &told, now);
             let trace = kept.trace;
             kept.told = Some(told);
-            emit::tell_whole(&self.ports, trace, &record);
-            applied.emissions.push((place.0, Record::Conversation(record)));
+            if kept.recalled.take().as_ref() != Some(&record.event_id) || clockless {
+                emit::tell_whole(&self.ports, trace, &record);
+                applied.emissions.push((place.0, Record::Conversation(record)));
+            }
         }
+        self.clockless &= applied.emissions.is_empty();
         let shard = self.shards.entry(place.0).or_default();
         shard.look_at(&place.1, look_at);
         shard.waits(&place.1, waits);
@@ -388,22 +393,27 @@ impl Fold for Aggregate {
         self.deciding = false;
     }
 
-    async fn taken_over(&mut self, partitions: &[Partition]) -> Result<(), Failed> {
+    async fn taken_over(&mut self, partitions: &[Partition], clocked: bool) -> Result<(), Failed> {
         let since = day(Timestamp(self.ports.clock.now().0.saturating_sub(self.config.retention.0)));
-        for partition in partitions {
-            let entries = self.ports.windows.list(*partition, since).await?;
-            let shard = self.shards.entry(*partition).or_default();
-            for entry in entries {
-                let conversation: Arc<str> = entry.conversation.as_str().into();
-                shard.kept(&conversation).entries.insert(entry);
-                shard.look_at(&conversation, Some(Timestamp::MIN));
-            }
+        let looks = partitions.to_vec().into_iter().map(|partition| {
+            recall::open_windows(self.ports.clone(), partition, since, self.config.recall_max)
+        });
+        let open: Vec<_> = stream::iter(looks).buffered(self.config.reads_max).try_concat().await?;
+        for (entry, told) in open {
+            let shard = self.shards.entry(entry.partition).or_default();
+            let conversation: Arc<str> = entry.conversation.as_str().into();
+            let kept = shard.kept(&conversation);
+            kept.entries.insert(entry);
+            kept.recalled = told;
+            shard.look_at(&conversation, Some(Timestamp::MIN));
         }
         self.deciding = true;
+        self.clockless = !clocked;
         Ok(())
     }
 
     async fn apply(&mut self, facts: Vec<Known>) -> Result<Applied, Failed> {
+        let facts = self.spare(facts).await?;
         let taken = self.taken(facts);
         self.load(taken.places.iter().map(|(place, _)| place.clone())).await?;
         // The windows are joined while the rows are written. After a failure they are joined again, which changes nothing;
@@ -440,7 +450,8 @@ impl Fold for Aggregate {
     }
 
     async fn look(&mut self, partition: Partition, judged: Timestamp) -> Result<Applied, Failed> {
-        let looks_max = self.config.looks_max;
+        // Without a clock one is enough, to have it known.
+        let looks_max = if judged == Timestamp::MIN { 1 } else { self.config.looks_max };
         let shard = self.shards.entry(partition).or_default();
         shard.judged = shard.judged.max(judged);
         let due = shard.due(judged, looks_max);

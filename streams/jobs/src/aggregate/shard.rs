@@ -23,6 +23,8 @@ pub(super) struct Kept {
     pub(super) trace: Option<TraceParent>,
     /// The last status that was emitted; nothing when that is not known.
     pub(super) told: Option<Told>,
+    /// Until then, the `event_id` of the last status that is in the log, if it was found there.
+    pub(super) recalled: Option<String>,
     look_at: Option<Timestamp>,
     /// Since when it waits for a revision or a delivery.
     waits: Option<Timestamp>,

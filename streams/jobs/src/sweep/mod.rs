@@ -12,7 +12,8 @@
 //! Nothing keeps two runs apart: a gateway sweeps when it is asked to, and a process that is being replaced runs on beside
 //! the next one. Every step can be repeated, also in the middle of another run's, so that a crash, or two runs at once, do
 //! no harm; and since the age of a mark decides, two runs in one minute delete no more than one. Both may count what only
-//! one of them had to do, and both may append retention's `Erase`, which erases once.
+//! one of them had to do, and both may append retention's `Erase`, which erases once, and not at all where something newer
+//! has come between the look and the Erase: aggregate judges that.
 
 mod erasures;
 mod marks;

@@ -60,7 +60,10 @@ impl Rows {
             let about = |key: &RowKey| (key.kind, key.chunk.clone(), key.segment);
             rows.retain(|held, _| about(held) != about(&key));
         }
-        rows.entry(key).or_insert(bare);
+        let held = rows.entry(key).or_insert_with(|| bare.clone());
+        if bare.offset < held.offset {
+            *held = bare;
+        }
     }
 
     pub(super) fn read(&self, conversation: &str) -> Vec<Row> {
@@ -80,7 +83,10 @@ impl Rows {
     }
 
     pub(super) fn erase(&mut self, conversation: &str, marker: Erasure) {
-        self.erasures.entry(conversation.to_owned()).or_insert(marker);
+        let held = self.erasures.entry(conversation.to_owned()).or_insert_with(|| marker.clone());
+        if marker.time < held.time {
+            *held = marker;
+        }
         self.facts.remove(conversation);
         self.texts.retain(|(of, _), _| of != conversation);
     }

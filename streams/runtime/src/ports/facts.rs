@@ -57,7 +57,8 @@ pub struct Erasure {
 /// Rows of facts, and texts in a place of their own.
 ///
 /// An implementation must give: a write that returned is durable no later than any transaction begun after it; writing
-/// a row again changes nothing; rows written after their conversation's erasure stay dead; `read` sees every write that
+/// a row again changes nothing, and where records of several offsets make one row, it is that of the first, whichever was
+/// written last; rows written after their conversation's erasure stay dead; `read` sees every write that
 /// returned before it began. It need not give: an order among rows, atomicity over more than one row.
 #[async_trait]
 pub trait Facts: Send + Sync {
@@ -79,7 +80,7 @@ pub trait Facts: Send + Sync {
         limit: usize,
     ) -> Result<(Vec<String>, Option<Bytes>), PortError>;
 
-    /// Sets the marker, then deletes all rows and texts of the conversation.
+    /// Sets the marker, where there is none of an earlier time, then deletes all rows and texts of the conversation.
     async fn erase(&self, conversation: &str, marker: Erasure) -> Result<(), PortError>;
 
     /// The marker, if the conversation was erased.
