@@ -395,7 +395,7 @@ impl Fold for Aggregate {
 
     async fn taken_over(&mut self, partitions: &[Partition], clocked: bool) -> Result<(), Failed> {
         let since = day(Timestamp(self.ports.clock.now().0.saturating_sub(self.config.retention.0)));
-        let looks = partitions.to_vec().into_iter().map(|partition| {
+        let looks = partitions.iter().copied().map(|partition| {
             recall::open_windows(self.ports.clone(), partition, since, self.config.recall_max)
         });
         let open: Vec<_> = stream::iter(looks).buffered(self.config.reads_max).try_concat().await?;
