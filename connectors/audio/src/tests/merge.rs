@@ -181,7 +181,8 @@ fn packets_and_samples_take_turns() {
         // Each has its tone where the report says, from one end to the other.
         let heard = decoded(&merged, 48_000, 1).unwrap();
         for input in usable {
-            let (from, to) = (input.offset_ms as usize * 48 + 1_500, (input.offset_ms + 970) as usize * 48);
+            let start = 48 * usize::try_from(input.offset_ms).unwrap();
+            let (from, to) = (start + 1_500, start + 970 * 48);
             let crossings = heard[from..to].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
             let expected = 440 * (to - from) / 48_000;
             assert!(crossings.abs_diff(expected) <= 2, "{turns}: {crossings} of {expected}");
