@@ -63,7 +63,8 @@ class Taker(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         before = sum(1 for call in self.server.of(self.path) if call["id"] == self.headers["webhook-id"])
-        self.server.calls.append({"path": self.path, "id": self.headers["webhook-id"], "headers": dict(self.headers), "body": body})
+        call = {"path": self.path, "id": self.headers["webhook-id"], "headers": dict(self.headers), "body": body}
+        self.server.calls.append(call | {"began_ms": time.time_ns() // 1_000_000})
         status, more = self.server.answer(self.path, body, before)
         self.send_response(status)
         for name, value in more.items():
@@ -259,13 +260,19 @@ class OnServices(Told):
         print(json.dumps({"notices": len(times), "repeated": len(calls) - len(times)}))
         self.assertEqual(len({(call["id"], call["body"]) for call in calls}), len(times), "a repetition has the same bytes")
         # A kill repeats what was under way, and so may each of its hand-overs: when the new process joins and when the
-        # dead one is missed. Nothing else does, so that no notice goes on and on.
+        # dead one is missed. What its Delivery says is over is never sent again, which `check` sees.
         self.assertLessEqual(max(times.values()), 1 + 3 * len(KILLED))
         self.check(cluster, names, receiver)
 
     def check(self, cluster, names, receiver):
         """Topics, tables and the receiver tell the same, and the checker finds what would not be so."""
         left, accepted = history.at_rest(cluster.env, self.speech.calls(), ()), [(name, "k") for name in names]
+        over = {}
+        for each in left.records:
+            if each.name == "Delivery":
+                over.setdefault(each.value["delivery_id"], each.time)
+        late = [call["id"] for call in receiver.calls if call["began_ms"] > over[call["id"]]]
+        self.assertEqual(late, [], "sent again although its Delivery was in the log")
         notices = [call["id"] for call in receiver.calls]
         self.assertEqual(Checker(left, accepted, names, notices=notices).check(), [])
         self.assertEqual(broken.unseen(left, accepted, names, notices), [])

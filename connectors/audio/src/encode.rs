@@ -27,7 +27,7 @@ const SERIAL: u32 = 0x4861_6e73;
 const WAV_HEADER: usize = 44;
 
 /// Silence is written in steps of this many samples per channel.
-const SILENCE_STEP: u64 = 48_000;
+const SILENCE_STEP: usize = 48_000;
 
 /// Takes samples from the parent until its end and writes the file, then reports.
 pub(crate) fn encode(
@@ -53,18 +53,11 @@ pub(crate) fn encode(
             }
             Kind::Silence => {
                 let count = payload.as_slice().try_into().map(u64::from_le_bytes);
-                let mut left = count
-                    .map_err(|_| AudioError::Protocol { detail: "silence without a length".to_owned() })?;
-                if writer.is_silent_for(left)? {
-                    continue;
-                }
-                while left > 0 {
-                    let step = left.min(SILENCE_STEP);
-                    samples.clear();
-                    samples.resize(step as usize * usize::from(shape.channels), 0);
-                    writer.push(&samples)?;
-                    left -= step;
-                }
+                writer.silence(
+                    count.map_err(|_| AudioError::Protocol {
+                        detail: "silence without a length".to_owned(),
+                    })?,
+                )?;
             }
             Kind::Packets => writer.packets(&payload)?,
             Kind::Place => {
@@ -184,18 +177,26 @@ impl Writer {
         Ok(opus.place(ready)? + waiting)
     }
 
-    /// Writes silence where packets are copied; false where samples are encoded.
-    fn is_silent_for(&mut self, samples: u64) -> Result<bool, AudioError> {
-        match &mut self.body {
-            Body::Opus(opus) if opus.due.is_none() => {
-                let packet = silent_packet(u8::try_from(self.channels).unwrap_or(1));
-                // As near as whole packets come.
-                let frame = OpusEncoder::FRAME as u64;
-                (0..(samples + frame / 2) / frame).try_for_each(|_| opus.copy(&packet))?;
-                self.check_size().map(|()| true)
+    /// Writes so many silent samples per channel; between copied packets as many as whole packets come nearest to.
+    fn silence(&mut self, samples: u64) -> Result<(), AudioError> {
+        if let Body::Opus(opus) = &mut self.body
+            && opus.due.is_none()
+        {
+            let packet = silent_packet(opus.channels);
+            let frame = OpusEncoder::FRAME as u64;
+            for _ in 0..(samples + frame / 2) / frame {
+                opus.copy(&packet)?;
             }
-            _ => Ok(false),
+            return self.check_size();
         }
+        let silence = vec![0; SILENCE_STEP * self.channels];
+        let mut left = samples;
+        while left > 0 {
+            let step = usize::try_from(left).map_or(SILENCE_STEP, |left| left.min(SILENCE_STEP));
+            self.push(&silence[..step * self.channels])?;
+            left -= step as u64;
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Result<(), AudioError> {

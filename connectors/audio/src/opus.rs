@@ -184,17 +184,18 @@ impl Drop for OpusDecoder {
     }
 }
 
-/// The length of a whole packet in samples at 48 kHz; `None` where it is none that a decoder takes.
+/// The length of a whole packet in samples at 48 kHz; `None` where it is none that a decoder takes,
+/// or has more than 65,535 bytes, which only padding can bring about.
 pub(crate) fn packet_samples(packet: &[u8]) -> Option<u64> {
     let mut frames = [std::ptr::null(); 48];
     let mut sizes = [0; 48];
-    let length = i32::try_from(packet.len()).ok().filter(|length| *length > 0)?;
+    let length = u16::try_from(packet.len()).ok().filter(|length| *length > 0)?;
     // SAFETY: `packet` has `length` bytes, at least one; a packet has at most 48 frames, for which there is room, and the
     // pointers into the packet that it writes are not used.
     let (frames, each) = unsafe {
         let parsed = sys::opus_packet_parse(
             packet.as_ptr(),
-            length,
+            length.into(),
             std::ptr::null_mut(),
             frames.as_mut_ptr(),
             sizes.as_mut_ptr(),

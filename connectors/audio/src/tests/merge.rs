@@ -207,6 +207,53 @@ fn silence_between_copied_packets_is_packets() {
     assert!(samples[2 * 48 * 2_050..2 * 48 * 2_900].iter().any(|sample| *sample > 1_000));
 }
 
+#[test]
+fn a_damaged_packet_costs_only_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let tone = tone(directory.path(), "tone.wav", 48_000, 1, 48_000);
+    ffmpeg(&tone, &["-c:a", "libopus"], &at("whole.webm"));
+    let (whole, samples, padding) = packets(&at("whole.webm"));
+    let mut bytes = std::fs::read(at("whole.webm")).unwrap();
+    let place = bytes.windows(whole[20].len()).position(|window| *window == *whole[20]).unwrap();
+    // A number of frames follows, of which there are none.
+    bytes[place] |= 3;
+    bytes[place + 1] = 0;
+    std::fs::write(at("damaged.webm"), bytes).unwrap();
+    let inputs: [(&Path, u64); 1] = [(&at("damaged.webm"), 0)];
+    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    assert_eq!(
+        (report.inputs[0].status, report.inputs[0].code.as_deref()),
+        (InputStatus::Truncated, Some("truncated"))
+    );
+    let (mut merged, as_long, as_padded) = packets(&at("merged.ogg"));
+    assert_eq!((as_long, as_padded, merged.len()), (samples, padding, whole.len()));
+    assert_eq!(*merged[20], [whole[20][0] & !3]);
+    merged[20].clone_from(&whole[20]);
+    assert!(merged == whole);
+    let (heard, said) = foreign(&at("merged.ogg"));
+    assert_eq!((heard as u64, said.as_str()), (samples - padding - DELAY, ""));
+}
+
+#[test]
+fn a_packet_may_be_padded_to_what_its_length_can_say() {
+    let padded = |bytes: usize| {
+        // One frame of 20 ms, and padding whose length stands in bytes of 254 each and a rest.
+        let (mut packet, mut left) = (vec![0xF8 | 3, 0x41], bytes - 2);
+        while left > 255 {
+            packet.push(255);
+            left -= 255;
+        }
+        packet.push(u8::try_from(left - 1).unwrap());
+        packet.resize(bytes, 0);
+        packet
+    };
+    assert_eq!(packet_samples(&padded(200)), Some(960));
+    assert_eq!(packet_samples(&padded(65_535)), Some(960));
+    assert_eq!(packet_samples(&padded(65_536)), None);
+    assert_eq!(packet_samples(&[]), None);
+}
+
 proptest! {
     #[test]
     fn a_packets_length_is_what_a_decoder_makes_of_it(packet in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -63,23 +63,23 @@ impl Bench<'_> {
         twice.cpu_seconds += self.ffmpeg(&format!("{recording} {SEGMENTS}"), "%05d.flac")?.cpu_seconds;
         self.speed_line("ffmpeg: the same in two passes, as cuts in pauses need", &twice)?;
         let (once, twice) = (once.cpu_seconds / ours.cpu_seconds, twice.cpu_seconds / ours.cpu_seconds);
-        let chunks = self.material.chunks(Browser::Chrome)?;
-        let copied = self.merge(&chunks, chunks.len())?;
-        self.speed_line("merge: 120 chunks of WebM/Opus into Ogg Opus", &copied)?;
-        let theirs = self.ffmpeg(&format!("{} -c copy", self.concat(&chunks)?), "copied.ogg")?;
-        self.speed_line("ffmpeg: concat, `-c copy`", &theirs)?;
-        let copy = theirs.cpu_seconds / copied.cpu_seconds;
-        let chunks = self.material.chunks(Browser::Safari)?;
-        let encoded = self.merge(&chunks, chunks.len())?;
-        self.speed_line("merge: 120 chunks of MP4/AAC into Ogg Opus", &encoded)?;
-        let theirs = self.ffmpeg(&format!("{} {ENCODE}", self.concat(&chunks)?), "encoded.ogg")?;
-        self.speed_line("ffmpeg: concat, decode, encode", &theirs)?;
-        let merge = theirs.cpu_seconds / encoded.cpu_seconds;
+        let copy = self.merge_beside(Browser::Chrome, "WebM/Opus", "concat, `-c copy`", "-c copy")?;
+        let merge = self.merge_beside(Browser::Safari, "MP4/AAC", "concat, decode, encode", ENCODE)?;
         self.line(&format!(
             "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {copy:.2} copied \
              and {merge:.2} encoded.\n"
         ));
         Ok(())
+    }
+
+    /// An hour of a browser's chunks by us, and by ffmpeg with these options; its CPU seconds over ours.
+    fn merge_beside(&self, browser: Browser, of: &str, theirs: &str, options: &str) -> Result<f64> {
+        let chunks = self.material.chunks(browser)?;
+        let ours = self.merge(&chunks, chunks.len())?;
+        self.speed_line(&format!("merge: {} chunks of {of} into Ogg Opus", chunks.len()), &ours)?;
+        let ffmpeg = self.ffmpeg(&format!("{} {options}", self.concat(&chunks)?), "merged.ogg")?;
+        self.speed_line(&format!("ffmpeg: {theirs}"), &ffmpeg)?;
+        Ok(ffmpeg.cpu_seconds / ours.cpu_seconds)
     }
 
     /// ffmpeg's input that is these files one after the other.
