@@ -41,7 +41,7 @@ impl Default for Config {
             reserve_bytes: 256 << 20,
             tail_bytes: 64 << 20,
             fetch_bytes: 1 << 20,
-            write_buffer_bytes: 32 << 20,
+            write_buffer_bytes: 16 << 20,
             cache_bytes: 16 << 20,
             rows_synced: false,
             clock: Arc::new(system_time),

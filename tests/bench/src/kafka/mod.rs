@@ -55,7 +55,8 @@ pub(crate) async fn compare(measures: &[Measure], facts: usize, directory: Optio
     names.extend(measures.contains(&Measure::Cql).then_some("cassandra"));
     let services = Services::start(temporary.path(), &names)?;
     for measure in measures {
-        let bench = Bench { services: &services, directory: temporary.path().join(format!("{measure:?}")) };
+        let directory = temporary.path().join(format!("{measure:?}"));
+        let bench = Bench { services: &services, directory, run: std::process::id() };
         match measure {
             Measure::Rate => bench.rate(facts).await?,
             Measure::Latency => bench.latency().await?,
@@ -77,12 +78,15 @@ fn load_average() -> Result<String> {
 struct Bench<'a> {
     services: &'a Services,
     directory: PathBuf,
+    /// Begins the names of its topics and tables, since a broker that runs already may have those of another run.
+    run: u32,
 }
 
 impl Bench<'_> {
     /// Topics of its own, and the log on them.
     async fn log(&self, prefix: &str) -> Result<(Place, KafkaLog)> {
-        let place = Place { brokers: self.services.kafka.clone(), prefix: prefix.to_owned() };
+        let prefix = format!("bench{}.{prefix}", self.run);
+        let place = Place { brokers: self.services.kafka.clone(), prefix };
         let config = place.config();
         let admin = TopicAdmin::new(&config, 1)?;
         admin.apply(&admin.diff().await?).await?;
@@ -127,7 +131,7 @@ impl Bench<'_> {
             let (place, log) = self.log(&format!("cql{round}.")).await?;
             append(&log, outgoing(shape)).await?;
             let [bare, aggregator] = ["bare", "aggregator"]
-                .map(|name| Cql { node: node.clone(), keyspace: format!("{name}{round}") });
+                .map(|name| Cql { node: node.clone(), keyspace: format!("{name}{}_{round}", self.run) });
             migrate(&bare.config()).await?;
             println!("round {round}, bare loop:  {}", self.bare(&place, bare, records(shape))?);
             migrate(&aggregator.config()).await?;
