@@ -77,7 +77,16 @@ impl Cql {
             let tls = authorities.client_config().map_err(|error| unavailable(&error))?;
             builder = builder.tls_context(Some(Arc::new(tls)));
         }
-        let session = builder.build().await.map_err(|error| not_connected(&error))?;
+        let within = config.connect_within;
+        let session = match tokio::time::timeout(within, builder.build()).await {
+            Ok(built) => built.map_err(|error| not_connected(&error))?,
+            Err(_) => {
+                let nodes = config.nodes.join(", ");
+                return Err(unavailable(&format!(
+                    "no answer from {nodes} within {within:?}; see store.nodes"
+                )));
+            }
+        };
         let (keyspace, concurrency) = (config.keyspace.clone(), config.concurrency.max(1));
         Ok(Self { session, keyspace, in_flight: Semaphore::new(concurrency), concurrency })
     }

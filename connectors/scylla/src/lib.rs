@@ -47,6 +47,9 @@ pub struct ScyllaConfig {
     pub partitions: u32,
     /// How long one request may take, before it is made again.
     pub request_timeout: Duration,
+    /// How long connecting may take. The driver bounds only the connection itself: a peer that accepts it and is silent
+    /// would be waited for without end.
+    pub connect_within: Duration,
     /// Requests under way at the same time, of this whole process.
     pub concurrency: usize,
 }
@@ -64,6 +67,7 @@ impl ScyllaConfig {
             tls: None,
             partitions,
             request_timeout: Duration::from_secs(5),
+            connect_within: Duration::from_secs(20),
             concurrency: 128,
         }
     }

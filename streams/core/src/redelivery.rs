@@ -32,8 +32,11 @@ pub struct Policy {
     pub defect_attempts: u32,
     /// First length of a pause while a dependency is down; it doubles. Default 1 s.
     pub pause_base: Millis,
-    /// Greatest length of a pause. Default 1 min.
+    /// Greatest length that it doubles to, and so the longest that a dependency is back before it is asked again.
+    /// Default 10 s.
     pub pause_cap: Millis,
+    /// A longer Retry-After of a dependency that is down is not believed. Default 5 min.
+    pub pause_wish_cap: Millis,
     /// A longer Retry-After is not believed, so that no record goes round for ever. Default 24 h.
     pub retry_after_cap: Millis,
     /// Whether the stage works in order and so waits in place instead of using tiers, as aggregate does.
@@ -47,7 +50,8 @@ impl Default for Policy {
             attempts: 4,
             defect_attempts: 2,
             pause_base: Millis::seconds(1),
-            pause_cap: Millis::minutes(1),
+            pause_cap: Millis::seconds(10),
+            pause_wish_cap: Millis::minutes(5),
             retry_after_cap: Millis::hours(24),
             in_place: false,
         }
@@ -126,7 +130,8 @@ impl Policy {
     fn pause(&self, failed: Attempt) -> Answer {
         let factor = 1_i64.checked_shl(failed.pauses).filter(|factor| *factor > 0).unwrap_or(i64::MAX);
         let own = Millis(self.pause_base.0.saturating_mul(factor)).min(self.pause_cap);
-        Answer::Pause { delay: own.max(failed.retry_after.unwrap_or(Millis::ZERO).min(self.pause_cap)) }
+        let wish = failed.retry_after.unwrap_or(Millis::ZERO).min(self.pause_wish_cap);
+        Answer::Pause { delay: own.max(wish) }
     }
 
     /// When a record of the tier is due: its append time and the tier's delay. A tier that was configured away is due at

@@ -144,7 +144,8 @@ pub async fn aggregate(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), LogError> {
     let member = ports.log.join(group(Stage::Aggregate, settings)).await?;
-    let policy = Policy { in_place: true, ..Policy::default() };
+    let pause_cap = settings.aggregate.pause_max;
+    let policy = Policy { in_place: true, pause_cap, ..Policy::default() };
     let redeliver = redeliver(Stage::Aggregate, policy, &ports, settings);
     let metrics = families.job(Stage::Aggregate.as_str());
     let fold = Aggregate::new(ports.clone(), settings.aggregate.clone(), metrics.clone());

@@ -115,3 +115,17 @@ async fn a_database_may_come_later() {
     tokio::time::timeout(Duration::from_secs(60), came).await.expect("connected by itself");
     forwarding.abort();
 }
+
+/// As where the address is another service's, which waits for more of what it takes for a request.
+#[tokio::test]
+async fn a_silent_peer_is_not_waited_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address").to_string();
+    let mut config = ScyllaConfig::new(vec![address.clone()], "any", 1);
+    config.connect_within = Duration::from_millis(300);
+    let answer = tokio::time::timeout(Duration::from_secs(30), ScyllaStore::new(config).connect()).await;
+    match answer.expect("an answer in time") {
+        Err(PortError::Unavailable { cause, .. }) => assert!(cause.contains(&address), "{cause}"),
+        other => panic!("{other:?}"),
+    }
+}

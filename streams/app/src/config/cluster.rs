@@ -83,10 +83,7 @@ impl Cluster {
         let overrides = kafka_overrides(values)?;
         let static_members = values.take_by("kafka.static-membership", flag)?;
         let progress_within =
-            values.take_by("kafka.progress-within", |text| match Duration::read(text)? {
-                within if within >= Duration::from_secs(10) => Ok(within),
-                _ => Err("10 s or more is wanted".to_owned()),
-            })?;
+            values.take_by("kafka.progress-within", |text| at_least(text, Duration::from_secs(10)))?;
         let kafka = brokers.ok_or("kafka.brokers").map(|brokers| {
             let mut kafka = KafkaConfig::new(brokers, prefix, partitions);
             (kafka.overrides, kafka.static_members) = (overrides, static_members);
@@ -182,6 +179,14 @@ fn registry(values: &mut Values) -> Result<Option<RegistryConfig>, ConfigError> 
     Ok(url.map(|url| RegistryConfig { url, credentials, authorities }))
 }
 
+/// A duration that is not too short for what it bounds.
+fn at_least(text: &str, least: Duration) -> Result<Duration, String> {
+    match Duration::read(text)? {
+        within if within >= least => Ok(within),
+        _ => Err(format!("{} s or more is wanted", least.as_secs())),
+    }
+}
+
 fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, ConfigError> {
     let nodes: Vec<String> = values.take("store.nodes")?;
     let keyspace: String = values.take_by("store.keyspace", |text| {
@@ -191,6 +196,8 @@ fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, Con
     })?;
     let replicas = values.take_within("store.replication", 1_u8..=100, "1 to 100")?;
     let datacenter = values.take("store.datacenter")?;
+    let connect_within =
+        values.take_by("store.connect-within", |text| at_least(text, Duration::from_secs(1)))?;
     let user: Option<String> = values.take("store.user")?;
     let password: String = values.take("store.password")?;
     let tls = values.take_by("store.tls", flag)?;
@@ -201,6 +208,7 @@ fn store(values: &mut Values, partitions: u32) -> Result<Part<ScyllaConfig>, Con
     let mut store = ScyllaConfig::new(nodes, keyspace, partitions);
     store.replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
     store.datacenter = datacenter;
+    store.connect_within = connect_within;
     store.credentials = user.map(|user| (user, password));
     store.tls = tls.then(|| named.unwrap_or_default());
     Ok(if store.nodes.is_empty() { Err("store.nodes") } else { Ok(store) })

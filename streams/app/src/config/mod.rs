@@ -276,6 +276,7 @@ fn aggregate(values: &mut Values, retention: Option<Millis>) -> Result<Aggregate
     Ok(AggregateConfig {
         rules,
         cache_bytes_max: size(values, "aggregate.cache")?,
+        pause_max: values.take_by("aggregate.pause", pause)?,
         expire_after: retention,
         ..AggregateConfig::default()
     })
@@ -373,6 +374,14 @@ fn webhook(values: &mut Values) -> Result<WebhookConfig, ConfigError> {
     })
 }
 
+/// How long a pause may be; the first is as long as the least.
+fn pause(text: &str) -> Result<Millis, String> {
+    match Millis::read(text)? {
+        pause if pause >= Policy::default().pause_base => Ok(pause),
+        _ => Err("1 s or more is wanted".to_owned()),
+    }
+}
+
 fn job(values: &mut Values, stage: Stage) -> Result<JobSettings, ConfigError> {
     let key = |name: &str| format!("{}.{name}", stage.as_str());
     let mut job = JobSettings::of(stage);
@@ -382,7 +391,8 @@ fn job(values: &mut Values, stage: Stage) -> Result<JobSettings, ConfigError> {
         if many { Ok(tiers) } else { Err(format!("from 1 to {RETRY_TIERS} delays are wanted")) }
     })?;
     let attempts = values.take_within(&key("attempts"), 1..=100, "1 to 100")?;
-    job.policy = Policy { tiers, attempts, ..job.policy };
+    let pause_cap = values.take_by(&key("pause"), pause)?;
+    job.policy = Policy { tiers, attempts, pause_cap, ..job.policy };
     job.call_max = values.take(&key("call"))?;
     let bounds = &mut job.effects.bounds;
     bounds.in_flight_max = values.take_within(&key("in-flight"), 1..=10_000, "1 to 10000")?;

@@ -160,6 +160,7 @@ fn process() -> Vec<Setting> {
             show_bytes(aggregate.cache_bytes_max as u64),
             "Memory for windows, about.",
         ),
+        Setting::new("aggregate.pause", show_time(aggregate.pause_max), &format!("{PAUSE} (aggregate)")),
     ]
 }
 
@@ -337,6 +338,7 @@ fn cluster() -> Vec<Setting> {
         new("store.keyspace", "hansard", "The deployment's keyspace."),
         new("store.replication", "3", "Replicas of a keyspace that is created."),
         new("store.datacenter", "", "The datacenter whose nodes are asked first."),
+        new("store.connect-within", "20 s", "How long connecting to the database may take before it is tried again."),
         new("store.user", "", "The database's user, if it wants one."),
         new("store.password", "", "The user's password.").secret(),
         new("store.tls", "false", "true: by TLS; each node's certificate has to name its IP address."),
@@ -355,6 +357,9 @@ fn cluster() -> Vec<Setting> {
     ]
 }
 
+/// What `STAGE.pause` and `aggregate.pause` are.
+const PAUSE: &str = "The longest between two attempts while a dependency is down.";
+
 fn job(stage: Stage) -> Vec<Setting> {
     let JobSettings { policy, effects, call_max } = JobSettings::of(stage);
     let of = |name: &str, default: String, help: &str| {
@@ -364,6 +369,7 @@ fn job(stage: Stage) -> Vec<Setting> {
     let bounds = effects.bounds;
     vec![
         of("tiers", tiers.join(", "), "Delays of the retry tiers, one to three."),
+        of("pause", show_time(policy.pause_cap), PAUSE),
         of("attempts", policy.attempts.to_string(), "So many failures end in the dead letters."),
         of("call", show_time(call_max), "The longest that one effect may take."),
         of("in-flight", bounds.in_flight_max.to_string(), "Records under way at once."),

@@ -20,7 +20,7 @@ use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hansard_core::fact::Fact;
 use hansard_core::id::{Millis, Partition, Timestamp};
-use hansard_core::redelivery::Class;
+use hansard_core::redelivery::{Class, Policy};
 use hansard_core::{Decision, Rules, Window, judge};
 use hansard_runtime::metrics::Metrics;
 use hansard_runtime::ordered::{Applied, Fold};
@@ -56,6 +56,8 @@ pub struct AggregateConfig {
     /// Retention's `Erase` is not carried out where a fact is no older than this at the Erase's log time: sweep may have
     /// looked long before. By default each is carried out.
     pub expire_after: Option<Millis>,
+    /// The longest between two attempts while the store is down (default 10 s).
+    pub pause_max: Millis,
 }
 
 impl Default for AggregateConfig {
@@ -68,6 +70,7 @@ impl Default for AggregateConfig {
             looks_max: 256,
             recall_max: 10_000,
             expire_after: None,
+            pause_max: Policy::default().pause_cap,
         }
     }
 }
