@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use crate::decode::{Media, Wish};
 use crate::error::AudioError;
@@ -18,18 +19,39 @@ const REQUEST_BYTES_MAX: u64 = 1 << 16;
 /// Samples go to the parent in frames of about this many bytes.
 const SAMPLES_FRAME: usize = 1 << 16;
 
+/// Where the first panic was.
+static PANIC: OnceLock<String> = OnceLock::new();
+
 /// Runs the child's whole life; gives its exit code. The application calls it first thing when it was invoked as
 /// `hansard audio-child`, before any thread is started, because the limits hold for the whole process.
 pub fn child_main() -> u8 {
     let mut input = std::io::stdin().lock();
     let mut output = std::io::stdout().lock();
-    let result = catch_unwind(AssertUnwindSafe(|| run(&mut input, &mut output)))
-        .unwrap_or_else(|_| Err(AudioError::DecodeCrashed { detail: "panic".to_owned() }));
+    note_panics();
+    let result = catch_unwind(AssertUnwindSafe(|| run(&mut input, &mut output))).unwrap_or_else(|_| {
+        let place = PANIC.get().map_or("an unknown place", String::as_str);
+        Err(AudioError::DecodeCrashed { detail: format!("panic at {place}") })
+    });
     let told = match &result {
         Ok(()) => output.flush(),
         Err(error) => write_json(&mut output, Kind::Error, error).and_then(|()| output.flush()),
     };
     u8::from(result.is_err() || told.is_err())
+}
+
+/// Keeps where the first panic was, which a decoder's author needs to know.
+fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(location) = panic.location() {
+            let _ = PANIC.set(format!("{}:{}", below_registry(location.file()), location.line()));
+        }
+    }));
+}
+
+/// A source file's path from its package on; where the machine that built it keeps its packages tells nothing.
+fn below_registry(file: &str) -> &str {
+    let package = file.split_once("/registry/src/").and_then(|(_, package)| package.split_once('/'));
+    package.map_or(file, |(_, file)| file)
 }
 
 fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioError> {

@@ -3,7 +3,9 @@
 mod bad;
 mod cut;
 mod flac;
+mod hostile;
 mod merge;
+mod mutate;
 mod sandbox;
 mod split;
 
