@@ -6,6 +6,7 @@ mod flac;
 mod hostile;
 mod merge;
 mod mutate;
+mod parse;
 mod sandbox;
 mod split;
 
