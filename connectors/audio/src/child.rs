@@ -3,8 +3,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use rustix::process::{Resource, Rlimit, setrlimit};
+use std::sync::OnceLock;
 
 use crate::decode::{Media, Wish};
 use crate::error::AudioError;
@@ -12,7 +11,7 @@ use crate::limits::Limits;
 use crate::opus::{OPUS_RATE, OpusHead};
 use crate::protocol::{Decoded, Kind, Request, Shape, put_packet, put_samples, write_frame, write_json};
 use crate::resample::Converter;
-use crate::{encode, split};
+use crate::{encode, sandbox, split};
 
 /// The longest request that is read; paths are at most 4 KiB each.
 const REQUEST_BYTES_MAX: u64 = 1 << 16;
@@ -20,21 +19,39 @@ const REQUEST_BYTES_MAX: u64 = 1 << 16;
 /// Samples go to the parent in frames of about this many bytes.
 const SAMPLES_FRAME: usize = 1 << 16;
 
-/// Files that a child may hold open: the standard three, its input, its output, and one to spare.
-const FILES_MAX: u64 = 16;
+/// Where the first panic was.
+static PANIC: OnceLock<String> = OnceLock::new();
 
 /// Runs the child's whole life; gives its exit code. The application calls it first thing when it was invoked as
 /// `hansard audio-child`, before any thread is started, because the limits hold for the whole process.
 pub fn child_main() -> u8 {
     let mut input = std::io::stdin().lock();
     let mut output = std::io::stdout().lock();
-    let result = catch_unwind(AssertUnwindSafe(|| run(&mut input, &mut output)))
-        .unwrap_or_else(|_| Err(AudioError::DecodeCrashed { detail: "panic".to_owned() }));
+    note_panics();
+    let result = catch_unwind(AssertUnwindSafe(|| run(&mut input, &mut output))).unwrap_or_else(|_| {
+        let place = PANIC.get().map_or("an unknown place", String::as_str);
+        Err(AudioError::DecodeCrashed { detail: format!("panic at {place}") })
+    });
     let told = match &result {
         Ok(()) => output.flush(),
         Err(error) => write_json(&mut output, Kind::Error, error).and_then(|()| output.flush()),
     };
     u8::from(result.is_err() || told.is_err())
+}
+
+/// Keeps where the first panic was, which a decoder's author needs to know.
+fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(location) = panic.location() {
+            let _ = PANIC.set(format!("{}:{}", below_registry(location.file()), location.line()));
+        }
+    }));
+}
+
+/// A source file's path from its package on; where the machine that built it keeps its packages tells nothing.
+fn below_registry(file: &str) -> &str {
+    let package = file.split_once("/registry/src/").and_then(|(_, package)| package.split_once('/'));
+    package.map_or(file, |(_, file)| file)
 }
 
 fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioError> {
@@ -45,8 +62,10 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         .map_err(AudioError::io("reading the request"))?;
     let request: Request = serde_json::from_str(&line)
         .map_err(|cause| AudioError::Protocol { detail: format!("bad request: {cause}") })?;
-    restrict(request.limits()).map_err(AudioError::io("setting the limits"))?;
+    sandbox::enter(&request)?;
     match &request {
+        Request::Probe { .. } => write_json(output, Kind::Report, &sandbox::allowed())
+            .map_err(AudioError::io("answering the parent")),
         Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
         Request::Decode { path, sample_rate, channels, packets, limits } => {
             let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
@@ -59,20 +78,6 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
             encode::encode(path, *format, *shape, limits, input, output)
         }
     }
-}
-
-/// Puts the kernel's limits on this process. They cannot be raised again.
-fn restrict(limits: &Limits) -> std::io::Result<()> {
-    let fixed = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
-    // The hard limit kills; it lies above the soft one, so that the signal names the cause.
-    let cpu =
-        Rlimit { current: Some(limits.cpu_seconds), maximum: Some(limits.cpu_seconds.saturating_add(2)) };
-    setrlimit(Resource::Cpu, cpu)?;
-    setrlimit(Resource::As, fixed(limits.memory_bytes))?;
-    setrlimit(Resource::Nofile, fixed(FILES_MAX))?;
-    setrlimit(Resource::Core, fixed(0))?;
-    rustix::thread::set_no_new_privs(true)?;
-    Ok(())
 }
 
 /// Decodes a recording and writes its samples. Rate and channels are those that were asked for, else the

@@ -262,9 +262,10 @@ impl Media {
     }
 }
 
-/// A read error of the system, unlike the end of the file that demuxers report in the same way.
+/// A read error of the system, unlike the end of the file that demuxers report in the same way. A place that no file can
+/// have, before its start or beyond all bounds, is where a lying header made the demuxer seek.
 fn is_read_failure(cause: &io::Error) -> bool {
-    cause.raw_os_error().is_some()
+    cause.raw_os_error().is_some() && cause.kind() != io::ErrorKind::InvalidInput
 }
 
 /// A damaged file, as a demuxer can still make something of it.

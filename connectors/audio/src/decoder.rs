@@ -51,6 +51,25 @@ impl Decoder {
         &self.program
     }
 
+    /// Starts a child that tries what none may do, and names what this machine's kernel let it do; empty where it is
+    /// held as it should be. Without Landlock (Linux 5.13) a child can read any file that this process can, and
+    /// without seccomp it can make any system call; its limits on time and memory hold all the same.
+    ///
+    /// # Errors
+    /// No child could be started, or it did not answer.
+    pub async fn uncontained(&self) -> Result<Vec<String>, AudioError> {
+        let request = Request::Probe { limits: self.limits.clone() };
+        let mut process = Process::start(&self.program, &request).await?;
+        match process.next().await? {
+            Kind::Report => {
+                let allowed = process.json()?;
+                process.finish().await?;
+                Ok(allowed)
+            }
+            kind => Err(AudioError::Protocol { detail: format!("unexpected {kind:?} frame") }),
+        }
+    }
+
     /// Splits one recording. Each segment goes to `segments` in order; while that is full the child waits, so the
     /// memory used is that of the channel. Segments that were sent before an error are to be discarded.
     /// Dropping the future kills the child.

@@ -2,7 +2,8 @@
 //! merged file. It streams: memory does not grow with the recording.
 //!
 //! It never parses media in the calling process: every decoder and encoder runs in a child with limits on time and
-//! memory ([`Decoder`] starts it, [`child_main`] is its whole life). It never trusts a file's name or declared
+//! memory, out of reach of other files, processes and the network ([`Decoder`] starts it, [`child_main`] is its whole
+//! life). It never trusts a file's name or declared
 //! duration, and never touches the network, a clock's date, or anything but the files it is given.
 
 extern crate alloc;
@@ -21,6 +22,7 @@ mod port;
 mod process;
 mod protocol;
 mod resample;
+mod sandbox;
 mod split;
 mod whole;
 

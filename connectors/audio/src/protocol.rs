@@ -2,7 +2,7 @@
 //! (four bytes, little endian) and a payload. Samples are 16 bits, little endian, interleaved.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,12 +72,33 @@ pub(crate) enum Request {
     Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, packets: bool, limits: Limits },
     /// Take samples, write them to a file.
     Encode { path: PathBuf, format: Format, shape: Shape, limits: Limits },
+    /// Try what no child may do, answer with a report of what the kernel let it do.
+    Probe { limits: Limits },
 }
 
 impl Request {
     pub(crate) fn limits(&self) -> &Limits {
         match self {
-            Self::Split { limits, .. } | Self::Decode { limits, .. } | Self::Encode { limits, .. } => limits,
+            Self::Split { limits, .. }
+            | Self::Decode { limits, .. }
+            | Self::Encode { limits, .. }
+            | Self::Probe { limits } => limits,
+        }
+    }
+
+    /// The only file that the child may read.
+    pub(crate) fn reads(&self) -> Option<&Path> {
+        match self {
+            Self::Split { path, .. } | Self::Decode { path, .. } => Some(path),
+            Self::Encode { .. } | Self::Probe { .. } => None,
+        }
+    }
+
+    /// The only file that the child may write, and read again.
+    pub(crate) fn writes(&self) -> Option<&Path> {
+        match self {
+            Self::Encode { path, .. } => Some(path),
+            Self::Split { .. } | Self::Decode { .. } | Self::Probe { .. } => None,
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) fn mp4_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
         let [a, b, c, d, ..] = head;
         let size = match u32::from_be_bytes([a, b, c, d]) {
             0 => return Ok(true),
+            // The longer form was cut in two.
+            1 if wanted == 8 => return Ok(false),
             1 => head[8..].iter().fold(0, |size, byte| size << 8 | u64::from(*byte)),
             size => u64::from(size),
         };

@@ -3,7 +3,11 @@
 mod bad;
 mod cut;
 mod flac;
+mod hostile;
 mod merge;
+mod mutate;
+mod parse;
+mod sandbox;
 mod split;
 
 use std::path::{Path, PathBuf};
@@ -110,14 +114,17 @@ fn decoded(path: &Path, rate: u32, channels: u8) -> Result<Vec<i16>, AudioError>
     Ok(samples)
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 /// Splits in a real child and collects everything.
 fn split_with(
     path: &Path,
     plan: PlanMs,
     limits: Limits,
 ) -> Result<(SplitReport, Vec<SegmentAudio>), AudioError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         let decoder = Decoder::new(child(), limits);
         let request = SplitRequest { path: path.to_owned(), plan };

@@ -1,0 +1,191 @@
+//! Properties of what this crate parses itself: ends of containers, heads of Opus, frames of the protocol. Cases that once
+//! failed are kept beside this file by proptest.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use proptest::prelude::*;
+
+use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
+use crate::protocol::{
+    FRAME_BYTES_MAX, FRAME_HEAD, Kind, head, next_packet, parse_head, put_packet, read_frame, write_frame,
+};
+use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
+
+type IsWhole = fn(&mut File, u64) -> std::io::Result<bool>;
+
+/// What is said of a file of these bytes.
+fn whole(is_whole: IsWhole, bytes: &[u8]) -> bool {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    is_whole(&mut file, bytes.len() as u64).unwrap()
+}
+
+/// Some pieces of a file one after the other, with the places where a cut leaves no piece in two.
+fn joined(pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
+    let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+    for piece in pieces {
+        bytes.extend(piece);
+        ends.push(bytes.len());
+    }
+    (bytes, ends)
+}
+
+/// A box of MP4, in the short form of its length or the long one.
+fn mp4_box() -> impl Strategy<Value = Vec<u8>> {
+    (any::<bool>(), any::<[u8; 4]>(), payload()).prop_map(|(long, name, payload)| {
+        let mut bytes = Vec::new();
+        let length = payload.len() + if long { 16 } else { 8 };
+        bytes.extend(if long { 1 } else { u32::try_from(length).unwrap() }.to_be_bytes());
+        bytes.extend(name);
+        if long {
+            bytes.extend((length as u64).to_be_bytes());
+        }
+        bytes.extend(payload);
+        bytes
+    })
+}
+
+/// An element of Matroska: one that states its length, or the head of a cluster that does not.
+fn element() -> impl Strategy<Value = Vec<u8>> {
+    let stated = payload().prop_map(|payload| {
+        let length = u16::try_from(payload.len()).unwrap() | 0x4000;
+        [&[0xa3], length.to_be_bytes().as_slice(), &payload].concat()
+    });
+    prop_oneof![4 => stated, 1 => Just(b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff".to_vec())]
+}
+
+/// A page of Ogg with one packet, the last of its stream.
+fn page() -> impl Strategy<Value = Vec<u8>> {
+    payload().prop_map(|payload| {
+        let lacing =
+            [vec![255; payload.len() / 255], vec![u8::try_from(payload.len() % 255).unwrap()]].concat();
+        let mut bytes = b"OggS\0\x04".to_vec();
+        bytes.resize(26, 0);
+        bytes.push(u8::try_from(lacing.len()).unwrap());
+        [bytes, lacing, payload].concat()
+    })
+}
+
+/// Content in which no page of Ogg seems to begin, as long as one lacing value or two.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let byte = any::<u8>().prop_map(|byte| if byte == b'O' { b'o' } else { byte });
+    let length = prop_oneof![4 => 0_usize..30, 1 => 250_usize..260];
+    length.prop_flat_map(move |length| prop::collection::vec(byte.clone(), length))
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    any::<u8>().prop_filter_map("a kind", Kind::of)
+}
+
+/// Checks that a file is whole where it ends with a piece, and nowhere else. Nothing is as whole as its container says.
+fn check(is_whole: IsWhole, pieces: &[Vec<u8>], empty: bool) -> Result<(), TestCaseError> {
+    let (bytes, ends) = joined(pieces);
+    for cut in 0..=bytes.len() {
+        let expected = if cut == 0 { empty } else { ends.contains(&cut) };
+        prop_assert_eq!(whole(is_whole, &bytes[..cut]), expected, "cut at {} of {:?}", cut, ends);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mp4_is_whole_between_boxes(boxes in prop::collection::vec(mp4_box(), 1..5)) {
+        check(mp4_is_whole, &boxes, true)?;
+    }
+
+    #[test]
+    fn matroska_is_whole_between_elements(elements in prop::collection::vec(element(), 1..5)) {
+        check(matroska_is_whole, &elements, true)?;
+    }
+
+    #[test]
+    fn ogg_is_whole_after_a_page(pages in prop::collection::vec(page(), 1..4)) {
+        check(ogg_is_whole, &pages, false)?;
+    }
+}
+
+proptest! {
+    /// Whatever a file holds, looking at its end is neither a failure nor a panic.
+    #[test]
+    fn any_bytes_have_an_end(
+        magic in prop::sample::select(vec![b"OggS".as_slice(), b"\x1a\x45\xdf\xa3", b"\0\0\0\x01ftyp", b""]),
+        rest in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let bytes = [magic, &rest].concat();
+        for is_whole in [mp4_is_whole, matroska_is_whole, ogg_is_whole] {
+            whole(is_whole, &bytes);
+        }
+    }
+
+    /// What is taken for a head is one that a decoder can be made for, or that it refuses; no packet breaks it.
+    #[test]
+    fn any_head_of_opus_is_read_or_refused(
+        mut head in prop::collection::vec(any::<u8>(), 0..300),
+        family in 0_u8..3,
+        channels in 0_u8..10,
+        packet in prop::collection::vec(any::<u8>(), 0..100),
+        big_endian in any::<bool>(),
+        mono in any::<bool>(),
+    ) {
+        head.splice(..8.min(head.len()), *b"OpusHead");
+        if let Some([at, .., kind]) = head.get_mut(9..19) {
+            (*at, *kind) = (channels, family);
+        }
+        let Some(parsed) = OpusHead::parse(&head, big_endian) else { return Ok(()) };
+        prop_assert_eq!(parsed.channels, channels);
+        if let Some(mut decoder) = OpusDecoder::new(&parsed, OPUS_RATE, mono) {
+            let channels = decoder.channels();
+            let (samples, _) = decoder.decode(&packet);
+            prop_assert!(samples.len() % channels == 0 && samples.len() <= 5_760 * channels);
+        }
+    }
+
+    #[test]
+    fn packets_come_as_they_went(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..5)) {
+        let mut bytes = Vec::new();
+        packets.iter().for_each(|packet| put_packet(packet, &mut bytes));
+        let mut left = bytes.as_slice();
+        for packet in &packets {
+            prop_assert_eq!(next_packet(&mut left).unwrap(), Some(packet.as_slice()));
+        }
+        prop_assert_eq!(next_packet(&mut left).unwrap(), None);
+        // One that was cut in two is not taken for a shorter one.
+        if let Some(last) = packets.last() {
+            let mut left = &bytes[bytes.len() - last.len() - 2..bytes.len() - 1];
+            prop_assert!(next_packet(&mut left).is_err());
+        }
+    }
+
+    #[test]
+    fn frames_come_as_they_went(
+        kind in kind(),
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (mut bytes, mut got) = (Vec::new(), Vec::new());
+        write_frame(&mut bytes, kind, &payload).unwrap();
+        prop_assert_eq!(read_frame(&mut bytes.as_slice(), &mut got).unwrap(), kind);
+        prop_assert_eq!(&got, &payload);
+        let cut = cut.index(bytes.len());
+        prop_assert!(read_frame(&mut bytes[..cut].take(u64::MAX), &mut got).is_err());
+    }
+
+    /// A head that is read is one that was written; no other asks for memory.
+    #[test]
+    fn any_head_of_a_frame_is_read_or_refused(bytes in any::<[u8; FRAME_HEAD]>()) {
+        if let Ok((kind, length)) = parse_head(bytes) {
+            prop_assert!(length <= FRAME_BYTES_MAX);
+            prop_assert_eq!(head(kind, length), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_frame_is_bounded_at_its_edge() {
+    let read = |length: usize| parse_head(head(Kind::Samples, length));
+    assert_eq!(read(FRAME_BYTES_MAX).unwrap(), (Kind::Samples, FRAME_BYTES_MAX));
+    assert_eq!(read(FRAME_BYTES_MAX + 1).unwrap_err().code(), "protocol");
+}
