@@ -147,7 +147,7 @@ class Equality(unittest.TestCase):
             raise AssertionError(f"{late}\n{up.logs()}") from None
 
     def outcome(self, up, name):
-        """What is told of it, the manifest's digest, the transcript's bytes and the hash of the audio."""
+        """What is told of it with its waveform, the manifest's digest, the transcript's bytes and the hash of the audio."""
         status = up.await_delivered(name)
         told = {part: status[part] for part in ("outcome", "cause", "revision", "progress")}
         for chunk in status["chunks"]:
@@ -158,7 +158,10 @@ class Equality(unittest.TestCase):
             transcript = answer.read()
         digest = json.loads(transcript)["finalize_digest"]
         self.assertRegex(digest, "^1:[0-9a-f]{64}$")
-        audio = answer_of(urllib.request.Request(up.call("GET", f"/v1/conversations/{name}/audio")["url"]))
+        links = up.call("GET", f"/v1/conversations/{name}/audio")
+        told["peaks"] = json.loads(answer_of(urllib.request.Request(links["peaks_url"])))
+        self.assertGreater(max(told["peaks"]["data"]), 0)
+        audio = answer_of(urllib.request.Request(links["url"]))
         return json.dumps(told), digest, transcript, samples_of(audio)
 
 

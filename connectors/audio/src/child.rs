@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use crate::decode::{Media, Wish};
 use crate::error::AudioError;
 use crate::limits::Limits;
-use crate::opus::{OPUS_RATE, OpusHead};
 use crate::protocol::{Decoded, Kind, Request, Shape, put_packet, put_samples, write_frame, write_json};
 use crate::resample::Converter;
 use crate::{encode, sandbox, split};
@@ -69,8 +68,9 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
         Request::Decode { path, sample_rate, channels, packets, limits } => {
             let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
-            match media.opus().filter(|_| *packets).cloned() {
-                Some(head) => copy(media, &head, limits, output),
+            let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
+            match media.copied(path)?.filter(wanted) {
+                Some(shape) => copy(media, shape, limits, output),
                 None => decode(media, *sample_rate, limits, output),
             }
         }
@@ -95,7 +95,7 @@ fn decode(
             Some(sink) => sink,
             none => {
                 let sample_rate = rate.unwrap_or_else(|| block.rate.min(48_000));
-                let shape = Shape { sample_rate, channels, pre_skip: None };
+                let shape = Shape { sample_rate, channels, copied: None };
                 write_json(output, Kind::Shape, &shape).map_err(AudioError::io("answering the parent"))?;
                 none.insert(Sink::new(shape, limits))
             }
@@ -114,21 +114,14 @@ fn decode(
         .map_err(AudioError::io("answering the parent"))
 }
 
-/// Writes the packets of an Opus recording as they are.
-fn copy(
-    mut media: Media,
-    head: &OpusHead,
-    limits: &Limits,
-    output: &mut impl Write,
-) -> Result<(), AudioError> {
+/// Writes a recording's packets as they are.
+fn copy(mut media: Media, shape: Shape, limits: &Limits, output: &mut impl Write) -> Result<(), AudioError> {
     let failed = || AudioError::io("answering the parent");
-    let mut left = limits.decoded_ms.saturating_mul(u64::from(OPUS_RATE)) / 1_000;
+    let mut left = limits.decoded_ms.saturating_mul(u64::from(shape.sample_rate)) / 1_000;
     let (mut frame, mut padding, mut begun) = (Vec::new(), 0, false);
     while let Some(packet) = media.read_packet()? {
         if !begun {
             begun = true;
-            let shape =
-                Shape { sample_rate: OPUS_RATE, channels: head.channels, pre_skip: Some(head.pre_skip) };
             write_json(output, Kind::Shape, &shape).map_err(failed())?;
         }
         left = left.checked_sub(packet.samples).ok_or(AudioError::TooLong { limit_ms: limits.decoded_ms })?;

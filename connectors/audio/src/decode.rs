@@ -1,6 +1,8 @@
 //! Opens a media file by its content and decodes its audio track packet by packet, in constant memory. Runs in the
 //! child only. Declared durations decide nothing; they only tell whether a file was cut short.
 
+mod packets;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -15,7 +17,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 use crate::error::AudioError;
-use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead, packet_samples};
+use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
 use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
 
 /// Sample rates that are believed; anything else is a damaged header.
@@ -49,16 +51,6 @@ pub(crate) struct Wish {
 pub(crate) struct Block<'a> {
     pub(crate) rate: u32,
     pub(crate) samples: &'a [f32],
-}
-
-/// An Opus packet as it stands in the recording.
-#[derive(Debug)]
-pub(crate) struct OpusPacket {
-    pub(crate) bytes: Box<[u8]>,
-    /// Samples per channel at 48 kHz.
-    pub(crate) samples: u64,
-    /// How many of them, at the end, are only padding.
-    pub(crate) padding: u64,
 }
 
 enum Codec {
@@ -165,42 +157,6 @@ impl Media {
                 }
             }
         }
-        Ok(None)
-    }
-
-    /// The header of an Opus stream whose packets can stand in another.
-    pub(crate) fn opus(&self) -> Option<&OpusHead> {
-        match &self.codec {
-            Codec::Opus { head, .. } => Some(head).filter(|head| head.is_plain()),
-            Codec::Symphonia(_) => None,
-        }
-    }
-
-    /// The next Opus packet, undecoded; `None` at the end. A damaged one has one in its place that a decoder conceals.
-    pub(crate) fn read_packet(&mut self) -> Result<Option<OpusPacket>, AudioError> {
-        let mut damaged_in_a_row = 0;
-        while let Some(packet) = self.next_packet(&mut damaged_in_a_row)? {
-            if self.opus().is_none() {
-                // A chained stream of another kind.
-                break;
-            }
-            let (bytes, samples) = match packet_samples(&packet.data) {
-                Some(samples) => {
-                    self.lost = Some(packet.data[0] & !3);
-                    (packet.data, samples)
-                }
-                None => {
-                    self.damaged = true;
-                    damaged_in_a_row += 1;
-                    let Some(lost) = self.lost else { continue };
-                    let Some(samples) = packet_samples(&[lost]) else { continue };
-                    (Box::from([lost]), samples)
-                }
-            };
-            self.decoded_ms += samples as f64 * 1_000.0 / f64::from(OPUS_RATE);
-            return Ok(Some(OpusPacket { bytes, samples, padding: packet.trim_end.get().min(samples) }));
-        }
-        self.cut_short |= self.opus().is_none();
         Ok(None)
     }
 

@@ -1,5 +1,6 @@
-//! Writing merged audio to a file, in the child: Ogg Opus, FLAC or WAV, streaming. Sizes that a header must state
-//! are written into it at the end. Opus packets go into Ogg Opus as they are, between what is encoded here.
+//! Writing merged audio to a file, in the child: Ogg Opus, MP4, FLAC or WAV, streaming. Sizes that a header must state
+//! are written into it at the end. Opus packets go into Ogg Opus as they are, between what is encoded here; into MP4 goes
+//! nothing but AAC packets.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -12,6 +13,7 @@ use crate::error::AudioError;
 use crate::flac::{BLOCK, FlacEncoder, HEADER_BYTES, Totals};
 use crate::limits::Limits;
 use crate::merge::Format;
+use crate::mp4::Mp4File;
 use crate::opus::{OPUS_RATE, OpusEncoder, packet_samples, silent_packet};
 use crate::protocol::{
     Encoded, Kind, Ready, Shape, next_packet, read_frame, take_samples, write_frame, write_json,
@@ -106,6 +108,7 @@ struct Writer {
 
 enum Body {
     Opus(OpusFile),
+    Mp4(Mp4File),
     Flac { file: BufWriter<File>, encoder: FlacEncoder, shape: Shape, bytes: u64, frame: Vec<u8> },
     Wav { file: BufWriter<File>, shape: Shape, bytes: u64 },
 }
@@ -121,6 +124,8 @@ impl Writer {
                 let opus = OpusFile::new(file, shape, bits_per_second, complexity)?;
                 (Body::Opus(opus), OpusEncoder::FRAME)
             }
+            Format::Mp4 => (Body::Mp4(Mp4File::new(file, shape)?), BLOCK),
+            Format::Auto => return Err(AudioError::Protocol { detail: "no format is chosen".to_owned() }),
             Format::Flac => {
                 let header = FlacEncoder::header(shape.sample_rate, shape.channels, Totals::default());
                 file.write_all(&header).map_err(write)?;
@@ -157,18 +162,25 @@ impl Writer {
 
     /// Writes the packets of a frame.
     fn packets(&mut self, mut bytes: &[u8]) -> Result<(), AudioError> {
-        let Body::Opus(opus) = &mut self.body else {
-            return Err(AudioError::Protocol { detail: "packets for a file of samples".to_owned() });
-        };
         while let Some(packet) = next_packet(&mut bytes)? {
-            opus.copy(packet)?;
+            match &mut self.body {
+                Body::Opus(opus) => opus.copy(packet)?,
+                Body::Mp4(mp4) => mp4.copy(packet)?,
+                Body::Flac { .. } | Body::Wav { .. } => {
+                    return Err(AudioError::Protocol { detail: "packets for a file of samples".to_owned() });
+                }
+            }
         }
         self.check_size()
     }
 
     /// Becomes ready for what comes next; gives how many samples per channel there are.
     fn place(&mut self, ready: Ready) -> Result<u64, AudioError> {
-        let Body::Opus(opus) = &mut self.body else { return Ok(self.given) };
+        let opus = match &mut self.body {
+            Body::Opus(opus) => opus,
+            Body::Mp4(mp4) => return mp4.place(ready),
+            Body::Flac { .. } | Body::Wav { .. } => return Ok(self.given),
+        };
         if ready.packets && !self.pending.is_empty() {
             opus.write(&self.pending)?;
             self.pending.clear();
@@ -179,6 +191,10 @@ impl Writer {
 
     /// Writes so many silent samples per channel; between copied packets as many as whole packets come nearest to.
     fn silence(&mut self, samples: u64) -> Result<(), AudioError> {
+        if let Body::Mp4(mp4) = &mut self.body {
+            mp4.silence(samples)?;
+            return self.check_size();
+        }
         if let Body::Opus(opus) = &mut self.body
             && opus.due.is_none()
         {
@@ -212,6 +228,7 @@ impl Body {
         let failed = AudioError::io("writing the merged file");
         match self {
             Self::Opus(opus) => opus.write(samples),
+            Self::Mp4(_) => Err(AudioError::Protocol { detail: "samples for a file of packets".to_owned() }),
             Self::Flac { file, encoder, bytes, frame, .. } => {
                 frame.clear();
                 encoder.encode(samples, frame);
@@ -228,6 +245,7 @@ impl Body {
     fn bytes(&self) -> u64 {
         match self {
             Self::Opus(opus) => opus.bytes,
+            Self::Mp4(mp4) => mp4.bytes(),
             Self::Flac { bytes, .. } | Self::Wav { bytes, .. } => *bytes,
         }
     }
@@ -235,6 +253,7 @@ impl Body {
     fn finish(self) -> Result<(), AudioError> {
         match self {
             Self::Opus(opus) => opus.finish(),
+            Self::Mp4(mp4) => mp4.finish(),
             Self::Flac { file, encoder, shape, .. } => {
                 let header = FlacEncoder::header(shape.sample_rate, shape.channels, encoder.totals());
                 patch(file, &header)
@@ -295,7 +314,7 @@ impl OpusFile {
         let encoder = OpusEncoder::new(shape.channels, bits, complexity)
             .filter(|_| shape.sample_rate == OPUS_RATE)
             .ok_or_else(|| AudioError::Protocol { detail: format!("opus cannot encode {shape:?}") })?;
-        let pre_skip = shape.pre_skip.unwrap_or(encoder.pre_skip());
+        let pre_skip = shape.copied.map_or(encoder.pre_skip(), |copied| copied.delay);
         let mut ogg = PacketWriter::new(file);
         let mut head = b"OpusHead\x01".to_vec();
         head.push(shape.channels);
@@ -311,7 +330,7 @@ impl OpusFile {
                 .map_err(AudioError::io("writing the merged file"))?;
         }
         Ok(Self {
-            due: shape.pre_skip.is_none().then(|| encoder.pre_skip().into()),
+            due: shape.copied.is_none().then(|| encoder.pre_skip().into()),
             encoder,
             bits,
             complexity,

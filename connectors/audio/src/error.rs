@@ -90,6 +90,12 @@ pub enum AudioError {
         /// All inputs.
         inputs: u32,
     },
+    /// The packets of a merge's input cannot stand in the merged file: it is merged from samples instead.
+    #[error("the packets of an input cannot be copied ({detail}); merge to another format")]
+    CannotCopy {
+        /// What does not fit.
+        detail: String,
+    },
     /// A merge got more inputs than a conversation may have chunks.
     #[error("a merge takes at most {limit} inputs")]
     TooManyInputs {
@@ -131,6 +137,7 @@ impl AudioError {
             Self::DecodeCrashed { .. } => "decode_crashed",
             Self::DecodeLimit { .. } => "decode_limit",
             Self::TooMuchLost { .. } => "too_much_lost",
+            Self::CannotCopy { .. } => "cannot_copy",
             Self::TooManyInputs { .. } => "too_many_inputs",
             Self::Io { .. } => "io",
             Self::Protocol { .. } => "protocol",
@@ -151,6 +158,7 @@ impl AudioError {
             | Self::OutputTooLarge { .. }
             | Self::DecodeLimit { .. }
             | Self::TooMuchLost { .. }
+            | Self::CannotCopy { .. }
             | Self::TooManyInputs { .. } => Class::Permanent,
             Self::DecodeTimeout { .. } | Self::Io { .. } | Self::Cancelled => Class::Transient,
             Self::DecodeCrashed { .. } | Self::Protocol { .. } => Class::Defect,

@@ -8,15 +8,18 @@
 
 extern crate alloc;
 
+mod aac;
 mod child;
 pub mod cut;
 mod decode;
 mod decoder;
+mod edits;
 mod encode;
 mod error;
 mod flac;
 mod limits;
 mod merge;
+mod mp4;
 mod opus;
 mod port;
 mod process;

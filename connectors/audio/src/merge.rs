@@ -1,10 +1,15 @@
 //! The parent's side of merging: decodes each input in a child of its own and pipes the samples into one encoding
 //! child, so that an input that kills its decoder costs only itself.
 //!
-//! The rule of copying: into Ogg Opus, the packets of an Opus input are copied and not encoded again. Their boundaries are
-//! packets': between two inputs stay the padding of the last packet before and the encoder's delay of the first after,
-//! together less than 30 ms in what browsers record, and silence is as long as whole packets of 20 ms come nearest. What
-//! is encoded begins and ends exactly.
+//! The rule of copying: into Ogg Opus, the packets of an Opus input are copied and not encoded again; into MP4 goes nothing
+//! but the packets of AAC-LC inputs of one rate and as many channels. Their boundaries are packets': between two inputs
+//! stay the padding of the last packet before and the encoder's delay of the first after, together less than 30 ms in the
+//! Opus that browsers record and less than 70 ms in AAC, and silence is as long as whole packets (of 20 ms, or 1,024
+//! samples) come nearest. What is encoded begins and ends exactly.
+//!
+//! The rule of the format, where none is chosen: the first usable input decides. If it is AAC-LC that can be copied, the
+//! file is MP4, else Ogg Opus. A later input that cannot be copied into the MP4 ends the merge with `cannot_copy`; whoever
+//! has the inputs begins again with Ogg Opus, once.
 //!
 //! The rule of the timeline: inputs follow each other in the order given, without gaps, so the merged duration is
 //! the sum of theirs. With `fill_gaps_ms` above 0, a gap between the end of an input and the offset of the next is
@@ -22,7 +27,7 @@ use crate::error::{AudioError, Class};
 use crate::limits::Limits;
 use crate::opus::OPUS_RATE;
 use crate::process::Process;
-use crate::protocol::{Decoded, Encoded, Kind, Ready, Request, Shape};
+use crate::protocol::{Decoded, Encoded, Kind, Packets, Ready, Request, Shape};
 
 /// Inputs a merge takes, as many as a conversation has chunks.
 const INPUTS_MAX: u32 = 5_000;
@@ -34,6 +39,10 @@ const ENCODE_CPU_SECONDS: u64 = 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
+    /// MP4 or Ogg Opus, as the inputs are.
+    Auto,
+    /// MP4 with the packets of AAC-LC inputs; other inputs end the merge with `cannot_copy`.
+    Mp4,
     /// Ogg Opus.
     Opus {
         /// Bits per second of what is encoded; libopus varies it. Copied packets keep theirs.
@@ -47,17 +56,15 @@ pub enum Format {
     Wav,
 }
 
-impl Default for Format {
-    /// Speech at a size and effort fit for listening: 32 kbit/s, complexity 5.
-    fn default() -> Self {
-        Self::Opus { bits_per_second: 32_000, complexity: 5 }
-    }
-}
-
 impl Format {
-    /// The usual ending of a file's name.
+    /// Ogg Opus of speech at a size and effort fit for listening: 32 kbit/s, complexity 5.
+    pub const OPUS: Self = Self::Opus { bits_per_second: 32_000, complexity: 5 };
+
+    /// The usual ending of a file's name; `auto` before it is known.
     pub fn extension(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
+            Self::Mp4 => "m4a",
             Self::Opus { .. } => "ogg",
             Self::Flac => "flac",
             Self::Wav => "wav",
@@ -67,9 +74,37 @@ impl Format {
     /// The media type.
     pub fn content_type(self) -> &'static str {
         match self {
+            Self::Auto => "application/octet-stream",
+            Self::Mp4 => "audio/mp4",
             Self::Opus { .. } => "audio/ogg",
             Self::Flac => "audio/flac",
             Self::Wav => "audio/wav",
+        }
+    }
+
+    /// The packets that are copied into it.
+    fn copies(self) -> Vec<Packets> {
+        match self {
+            Self::Auto => vec![Packets::Aac, Packets::Opus],
+            Self::Mp4 => vec![Packets::Aac],
+            Self::Opus { .. } => vec![Packets::Opus],
+            Self::Flac | Self::Wav => Vec::new(),
+        }
+    }
+
+    /// The rate to which samples are converted, where it does not follow from the first input.
+    fn rate(self) -> Option<u32> {
+        matches!(self, Self::Auto | Self::Opus { .. }).then_some(OPUS_RATE)
+    }
+
+    /// The format for such an input.
+    fn of(self, shape: Shape) -> Result<Self, AudioError> {
+        let aac = shape.copied.is_some_and(|copied| copied.packets == Packets::Aac);
+        match self {
+            Self::Auto if aac => Ok(Self::Mp4),
+            Self::Auto => Ok(Self::OPUS),
+            Self::Mp4 if !aac => Err(AudioError::CannotCopy { detail: "it is no aac-lc".to_owned() }),
+            other => Ok(other),
         }
     }
 }
@@ -148,6 +183,8 @@ pub struct MergeReport {
     pub sample_rate: u32,
     /// Its channels.
     pub channels: u8,
+    /// Its format; never [`Format::Auto`].
+    pub format: Format,
     /// Every input in order.
     pub inputs: Vec<InputReport>,
 }
@@ -217,6 +254,7 @@ impl Merge<'_> {
                     sha256,
                     sample_rate: shape.sample_rate,
                     channels: shape.channels,
+                    format: self.request.format,
                     inputs: self.inputs,
                 })
             }
@@ -233,12 +271,12 @@ impl Merge<'_> {
             return Err(AudioError::TooManyInputs { limit: INPUTS_MAX });
         }
         let known = self.encoder.as_ref().map(|(_, shape)| *shape);
-        let is_opus = matches!(self.request.format, Format::Opus { .. });
+        let format = self.request.format;
         let request = Request::Decode {
             path: input.path.clone(),
-            sample_rate: known.map(|shape| shape.sample_rate).or(is_opus.then_some(OPUS_RATE)),
+            sample_rate: known.map(|shape| shape.sample_rate).or(format.rate()),
             channels: known.map(|shape| shape.channels),
-            packets: is_opus,
+            packets: format.copies(),
             limits: self.decoder.limits().clone(),
         };
         let mut source = Process::start(self.decoder.program(), &request).await?;
@@ -251,7 +289,7 @@ impl Merge<'_> {
                 Ok(Kind::Shape) => {
                     let shape: Shape = source.json()?;
                     self.open(shape, input.offset_ms).await?;
-                    let ready = Ready { packets: shape.pre_skip.is_some(), padding: 0 };
+                    let ready = Ready { packets: shape.copied.is_some(), padding: 0 };
                     before = self.place(ready).await?;
                     packets = Some(ready.packets);
                 }
@@ -280,10 +318,14 @@ impl Merge<'_> {
 
     /// Starts the encoder at the first usable input, and fills the gap before a later one.
     async fn open(&mut self, shape: Shape, offset_ms: u64) -> Result<(), AudioError> {
-        if let Some((encoder, shape)) = &mut self.encoder {
+        self.request.format = self.request.format.of(shape)?;
+        if let Some((encoder, first)) = &mut self.encoder {
+            if self.request.format == Format::Mp4 {
+                first.agrees(shape)?;
+            }
             let gap_ms = self.expected_ms.map_or(0, |expected| offset_ms.saturating_sub(expected));
             if gap_ms > 0 && gap_ms <= self.request.fill_gaps_ms {
-                let silence = gap_ms * u64::from(shape.sample_rate) / 1_000;
+                let silence = gap_ms * u64::from(first.sample_rate) / 1_000;
                 encoder.send(Kind::Silence, &silence.to_le_bytes()).await?;
             }
             return Ok(());

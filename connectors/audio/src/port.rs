@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use hansard_core::redelivery::Class as Redelivery;
-use hansard_jobs::ports::{Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput};
+use hansard_jobs::ports::{
+    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Sources,
+};
 use hansard_runtime::stage::Failed;
 use hansard_schemas::SplitSegment;
 use tempfile::NamedTempFile;
@@ -96,18 +98,36 @@ impl Audio for AudioPath {
             channels: i32::try_from(report.channels).unwrap_or(i32::MAX),
             truncated: report.truncated,
             silent_ms: signed(report.silent_ms),
+            peaks: report.peaks,
         })
     }
 
-    fn merge_format(&self) -> (&'static str, &'static str) {
-        (self.format.extension(), self.format.content_type())
+    fn merge_format(&self) -> &'static str {
+        self.format.extension()
     }
 
-    async fn merge(&self, mut sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed> {
+    async fn merge(&self, sources: Sources<'_>) -> Result<Merged, Failed> {
+        match self.merge_as(self.format, sources()).await? {
+            Some(merged) => Ok(merged),
+            // Only copying can fail so, and Ogg Opus takes everything.
+            None => self.merge_as(Format::OPUS, sources()).await?.ok_or_else(|| {
+                Failed::new(Redelivery::Defect, "cannot_copy", "ogg opus was refused as a format to copy to")
+            }),
+        }
+    }
+}
+
+impl AudioPath {
+    /// Merges as that format; nothing where an input could not be copied and the format takes nothing else.
+    async fn merge_as(
+        &self,
+        format: Format,
+        mut sources: BoxStream<'static, MergeSource>,
+    ) -> Result<Option<Merged>, Failed> {
         let output = self.temporary()?;
         let mut merge = self.decoder.merge(MergeRequest {
             output: output.path().to_owned(),
-            format: self.format,
+            format,
             fill_gaps_ms: self.fill_gaps_ms,
             lost_share_max: self.lost_share_max,
         });
@@ -120,7 +140,11 @@ impl Audio for AudioPath {
             let offset_ms = u64::try_from(source.offset_ms).unwrap_or(0);
             let input = |path| MergeInput { chunk_id: source.chunk_id.clone(), path, offset_ms };
             let report = match body {
-                Ok(file) => merge.add(input(file.path().to_owned())).await.map_err(|error| failed(&error))?,
+                Ok(file) => match merge.add(input(file.path().to_owned())).await {
+                    Ok(report) => report,
+                    Err(AudioError::CannotCopy { .. }) => return Ok(None),
+                    Err(error) => return Err(failed(&error)),
+                },
                 Err(failed) if failed.class == Redelivery::Permanent => {
                     merge.add_skipped(input(PathBuf::new()), failed.code)
                 }
@@ -132,22 +156,22 @@ impl Audio for AudioPath {
             Ok(report) => report,
             Err(AudioError::TooMuchLost { skipped, inputs: of }) => {
                 let code = if skipped == of { "no_audio" } else { "too_much_lost" };
-                return Ok(Merged { file: Err(code), inputs });
+                return Ok(Some(Merged { file: Err(code), inputs }));
             }
             Err(error) => return Err(failed(&error)),
         };
         let file =
             output.reopen().map_err(|cause| failed(&AudioError::io("reading the merged file")(cause)))?;
-        Ok(Merged {
-            file: Ok(MergedFile {
-                // The name may go: the open file keeps the bytes until it is dropped.
-                body: Box::new(tokio::fs::File::from_std(file)),
-                bytes: signed(report.bytes),
-                sha256: hex(&report.sha256),
-                duration_ms: signed(report.duration_ms),
-            }),
-            inputs: report.inputs.iter().map(merged_input).collect(),
-        })
+        let file = MergedFile {
+            extension: report.format.extension(),
+            content_type: report.format.content_type(),
+            // The name may go: the open file keeps the bytes until it is dropped.
+            body: Box::new(tokio::fs::File::from_std(file)),
+            bytes: signed(report.bytes),
+            sha256: hex(&report.sha256),
+            duration_ms: signed(report.duration_ms),
+        };
+        Ok(Some(Merged { file: Ok(file), inputs: report.inputs.iter().map(merged_input).collect() }))
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Shape = b'F',
     /// Samples.
     Samples = b'P',
-    /// Opus packets, each behind its length (two bytes, little endian).
+    /// Packets of one codec, each behind its length (two bytes, little endian).
     Packets = b'O',
     /// A number of silent samples per channel (eight bytes, little endian).
     Silence = b'Z',
@@ -68,8 +68,14 @@ impl Kind {
 pub(crate) enum Request {
     /// Decode a recording, cut it, answer with segments.
     Split { path: PathBuf, plan: crate::split::PlanMs, limits: Limits },
-    /// Decode a recording, answer with samples; where it is Opus and `packets` are wanted, with its packets.
-    Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, packets: bool, limits: Limits },
+    /// Decode a recording, answer with samples; where its packets are of a kind in `packets`, with those.
+    Decode {
+        path: PathBuf,
+        sample_rate: Option<u32>,
+        channels: Option<u8>,
+        packets: Vec<Packets>,
+        limits: Limits,
+    },
     /// Take samples, write them to a file.
     Encode { path: PathBuf, format: Format, shape: Shape, limits: Limits },
     /// Try what no child may do, answer with a report of what the kernel let it do.
@@ -108,8 +114,36 @@ impl Request {
 pub(crate) struct Shape {
     pub(crate) sample_rate: u32,
     pub(crate) channels: u8,
-    /// Where Opus packets come and not samples: how many samples a decoder drops at the start.
-    pub(crate) pre_skip: Option<u16>,
+    /// Where packets come and not samples.
+    pub(crate) copied: Option<Copied>,
+}
+
+impl Shape {
+    /// Whether packets of that shape can follow those of this one; `cannot_copy` where not.
+    pub(crate) fn agrees(&self, next: Self) -> Result<(), AudioError> {
+        if (self.sample_rate, self.channels) == (next.sample_rate, next.channels) {
+            return Ok(());
+        }
+        let told = |shape: &Self| format!("{} Hz and {} channels", shape.sample_rate, shape.channels);
+        Err(AudioError::CannotCopy { detail: format!("{} after {}", told(&next), told(self)) })
+    }
+}
+
+/// Packets that come from a recording as they stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    pub(crate) packets: Packets,
+    /// How many samples per channel a player drops at the start.
+    pub(crate) delay: u16,
+}
+
+/// The kinds of packets that are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Packets {
+    Opus,
+    /// AAC-LC.
+    Aac,
 }
 
 /// What an encoder is to be ready for.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use earshot::Detector;
+use hansard_jobs::ports::Peaks;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,8 +21,8 @@ use crate::resample::Converter;
 /// that two splits of one recording can be told apart.
 pub const PLAN_VERSION: &str = "1";
 
-/// The rate of all segments.
-pub(crate) const RATE: u32 = 16_000;
+/// The rate of all segments, and of the waveform.
+pub(crate) const RATE: u32 = Peaks::RATE;
 
 /// Samples of one frame of the plan: what the voice detector takes, 16 ms.
 const FRAME: usize = 256;
@@ -111,6 +112,8 @@ pub struct SplitReport {
     pub silent_ms: u64,
     /// The plan that cut it, [`PLAN_VERSION`].
     pub plan_version: String,
+    /// The waveform.
+    pub peaks: Peaks,
     /// The segments in order. The parent collects them; on the pipe the list is empty.
     #[serde(default)]
     pub segments: Vec<Segment>,
@@ -129,15 +132,17 @@ pub(crate) fn split(
     let mut source = media.source().clone();
     let mut converter = Converter::new(RATE, 1);
     let mut splitter = Splitter::new(frames, plan.voice_score, limits, out);
-    let mut fresh = Vec::new();
+    let (mut fresh, mut peaks) = (Vec::new(), Peaks::default());
     while let Some(block) = media.read()? {
         if source.sample_rate == 0 {
             source.sample_rate = block.rate;
         }
         converter.push(block.rate, block.samples, &mut fresh)?;
+        peaks.push(&fresh);
         splitter.push(&mut fresh)?;
     }
     converter.finish(&mut fresh)?;
+    peaks.push(&fresh);
     splitter.push(&mut fresh)?;
     let (samples, silent) = splitter.finish()?;
     if samples == 0 {
@@ -152,6 +157,7 @@ pub(crate) fn split(
         truncated: media.truncated(),
         silent_ms: ms(silent),
         plan_version: PLAN_VERSION.to_owned(),
+        peaks,
         segments: Vec::new(),
     };
     write_json(out, Kind::Report, &report).map_err(AudioError::io("answering the parent"))

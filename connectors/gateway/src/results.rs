@@ -241,8 +241,17 @@ pub(crate) async fn audio(
         return Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response());
     }
     let lifetime_ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+    let peaks_url = match &merge.peaks_key {
+        Some(key) => {
+            let name = ObjectName { bucket: gateway.config.bucket.clone(), key: key.clone() };
+            let file_name = format!("{id}-{}.peaks.json", merge.revision);
+            Some(gateway.presign.get(&name, &file_name, lifetime).await?.url)
+        }
+        None => None,
+    };
     Ok(Json(json!({
         "url": link.url,
+        "peaks_url": peaks_url,
         "expires_at": view.now.0.saturating_add(lifetime_ms),
         "revision": merge.revision,
         "latest_revision": view.window.revision().0,

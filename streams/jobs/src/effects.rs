@@ -109,6 +109,18 @@ pub fn event_of(record: RecordName, key: &JournalKey, finalize_digest: &str) -> 
     event_id(record, &parts)
 }
 
+/// Where the segments of an Upload lie, and beside them its waveform.
+#[must_use]
+pub fn segments_prefix(conversation: &str, upload_digest: &str) -> String {
+    format!("segments/{conversation}/{upload_digest}/")
+}
+
+/// Where the waveform of a recording lies whose segments lie there.
+#[must_use]
+pub fn peaks_key(segments_prefix: &str) -> String {
+    format!("{segments_prefix}peaks.json")
+}
+
 /// A journal key.
 #[must_use]
 pub fn journal_key(conversation: &str, stage: Stage, input: Digest, generation: i64) -> JournalKey {

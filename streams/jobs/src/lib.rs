@@ -8,6 +8,7 @@ pub use hansard_runtime::convert;
 pub mod effects;
 pub mod merge;
 pub mod notify;
+pub mod peaks;
 pub mod ports;
 pub mod split;
 pub mod summarize;

@@ -1,8 +1,9 @@
 //! The stage merge: a finalized conversation's recordings become one file.
 //!
 //! Consumes: `Finalize`. Emits: `Merge`, naming each input with its status; or a terminal `Failure`. Key: the
-//! conversation. Effect: reads every chunk that arrived, in timeline order, and writes one object. Bad input: a bad
-//! chunk is skipped with its reason; a newer revision makes this one superseded, without paying.
+//! conversation. Effect: reads every chunk that arrived, in timeline order, and writes one object and its waveform, which
+//! is put together from those that split wrote: where packets are copied, nothing is decoded. Bad input: a bad chunk is
+//! skipped with its reason; a newer revision makes this one superseded, without paying.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +16,18 @@ use hansard_core::id::Digest;
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::objects::ObjectName;
+use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{
     Finalize, Merge as MergeRecord, MergeInput, Object, Record, RecordName, encode, upload_digest,
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::effects::{Effect, Known, event_of, journal_key, known, name, result};
-use crate::ports::{Audio, MergeSource, Merged};
+use crate::effects::{Effect, Known, event_of, journal_key, known, name, peaks_key, result, segments_prefix};
+use crate::ports::{Audio, MergeSource, Merged, Peaks};
+
+/// Waveforms that are read at the same time.
+const PEAKS_AT_ONCE: usize = 8;
 
 /// The stage.
 pub struct Merge {
@@ -31,6 +36,7 @@ pub struct Merge {
 }
 
 /// One chunk that is to be merged.
+#[derive(Clone)]
 struct Source {
     chunk: String,
     upload_digest: Digest,
@@ -46,11 +52,7 @@ impl Merge {
     }
 
     async fn call(&self, finalize: &Finalize, sources: Vec<Source>, input: Digest) -> Result<Bytes, Failed> {
-        let (extension, content_type) = self.audio.merge_format();
-        let merged = self.audio.merge(self.open(sources)).await?;
-        let key = format!("merged/{}/{input}.{extension}", finalize.conversation_id);
-        let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
-        let Merged { file, inputs } = merged;
+        let Merged { file, inputs } = self.audio.merge(&|| self.open(sources.clone())).await?;
         let inputs = inputs.into_iter().map(|input| MergeInput {
             chunk_id: input.chunk_id,
             status: input.status.to_owned(),
@@ -60,7 +62,6 @@ impl Merge {
         });
         let record = MergeRecord {
             conversation_id: finalize.conversation_id.clone(),
-            format: Some(extension.to_owned()),
             inputs: inputs.collect(),
             ..Default::default()
         };
@@ -68,15 +69,57 @@ impl Merge {
             Ok(file) => file,
             Err(code) => return Ok(encode(&failed(record, code))),
         };
-        self.effect.ports.objects.put_stream(&object, content_type, file.body).await?;
+        let stem = format!("merged/{}/{input}", finalize.conversation_id);
+        let peaks = self.peaks(&finalize.conversation_id, &sources, &record.inputs, file.duration_ms).await?;
+        let mut peaks_key = None;
+        if !peaks.is_empty() {
+            let key = peaks_key.insert(format!("{stem}.peaks.json"));
+            let object = self.object(key);
+            self.effect.ports.objects.put(&object, "application/json", peaks.to_json()).await?;
+        }
+        let key = format!("{stem}.{}", file.extension);
+        self.effect.ports.objects.put_stream(&self.object(&key), file.content_type, file.body).await?;
         Ok(encode(&MergeRecord {
             outcome: "done".to_owned(),
             key: Some(key),
+            format: Some(file.extension.to_owned()),
+            peaks_key,
             sha256: Some(file.sha256),
             bytes: Some(file.bytes),
             duration_ms: Some(file.duration_ms),
             ..record
         }))
+    }
+
+    fn object(&self, key: &str) -> ObjectName {
+        ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.to_owned() }
+    }
+
+    /// The merged file's waveform, from those that split wrote of its inputs. It is flat where one has none, because the
+    /// chunk was not cut, and empty where none has.
+    async fn peaks(
+        &self,
+        conversation: &str,
+        sources: &[Source],
+        inputs: &[MergeInput],
+        duration_ms: i64,
+    ) -> Result<Peaks, Failed> {
+        let read =
+            sources.iter().zip(inputs).filter(|(_, input)| input.duration_ms > 0).map(|(source, input)| {
+                let prefix = segments_prefix(conversation, &source.upload_digest.to_string());
+                let (ports, name) = (self.effect.ports.clone(), self.object(&peaks_key(&prefix)));
+                let (offset_ms, duration_ms) = (input.offset_ms, input.duration_ms);
+                async move { Ok::<_, Failed>((offset_ms, duration_ms, read_peaks(&ports, &name).await?)) }
+            });
+        let read: Vec<_> = read.collect();
+        let mut read = stream::iter(read).buffered(PEAKS_AT_ONCE);
+        let (mut merged, mut found) = (Peaks::flat(duration_ms), false);
+        while let Some(peaks) = read.next().await {
+            let (offset_ms, duration_ms, Some(peaks)) = peaks? else { continue };
+            merged.lay(offset_ms, duration_ms, &peaks);
+            found = true;
+        }
+        Ok(if found { merged } else { Peaks::default() })
     }
 
     /// The recordings one by one, each opened when its turn comes.
@@ -96,6 +139,22 @@ impl Merge {
         });
         opened.boxed()
     }
+}
+
+/// A chunk's waveform; `None` where there is none that can be read.
+async fn read_peaks(ports: &Ports, name: &ObjectName) -> Result<Option<Peaks>, Failed> {
+    let mut body = match ports.objects.get(name, None).await {
+        Err(PortError::NotFound { .. }) => return Ok(None),
+        other => other?,
+    };
+    let mut json = Vec::new();
+    while let Some(part) = body.next().await {
+        json.extend_from_slice(&part?);
+        if json.len() > Peaks::JSON_BYTES_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Peaks::from_json(&json))
 }
 
 fn failed(record: MergeRecord, code: &str) -> MergeRecord {
@@ -156,7 +215,7 @@ impl Stage for Merge {
         };
         let sources = sources(finalize, &known);
         let generation = finalize.generations.get(self.stage().as_str()).copied().unwrap_or(0);
-        let digest = input_digest(self.audio.merge_format().0, &sources);
+        let digest = input_digest(self.audio.merge_format(), &sources);
         let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
         let mut merge = if sources.is_empty() {
             let conversation_id = finalize.conversation_id.clone();
@@ -186,9 +245,10 @@ impl Stage for Merge {
 
     async fn undo(&self, _input: &Input, emitted: &[Record]) -> Result<(), Failed> {
         for record in emitted {
-            let Record::Merge(MergeRecord { key: Some(key), .. }) = record else { continue };
-            let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key: key.clone() };
-            self.effect.ports.objects.delete(&object).await?;
+            let Record::Merge(MergeRecord { key, peaks_key, .. }) = record else { continue };
+            for key in [key, peaks_key].into_iter().flatten() {
+                self.effect.ports.objects.delete(&self.object(key)).await?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use hansard_schemas::{Options, SplitSegment, Word};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
+pub use crate::peaks::Peaks;
+
 /// A recording as it comes from the object store.
 pub type Body = BoxStream<'static, Result<Bytes, PortError>>;
 
@@ -41,6 +43,8 @@ pub struct Cut {
     pub truncated: bool,
     /// Silence that is in no segment, in milliseconds.
     pub silent_ms: i64,
+    /// The waveform.
+    pub peaks: Peaks,
 }
 
 /// A recording that is to be merged.
@@ -52,6 +56,9 @@ pub struct MergeSource {
     /// Its bytes, or why they cannot be had: a permanent failure skips this input, any other ends the merge.
     pub body: Result<Body, Failed>,
 }
+
+/// Opens the recordings of a merge from the first on, each when its turn comes; may be called again.
+pub type Sources<'a> = &'a (dyn Fn() -> BoxStream<'static, MergeSource> + Send + Sync);
 
 /// What became of a merge's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +85,10 @@ pub struct Merged {
 
 /// A merged file.
 pub struct MergedFile {
+    /// The usual ending of its kind's names.
+    pub extension: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
     /// The bytes, to be read once; the file is gone when this is dropped.
     pub body: Box<dyn AsyncRead + Send + Unpin>,
     /// Its size.
@@ -101,11 +112,11 @@ pub trait Audio: Send + Sync {
     /// before a failure are worthless.
     async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed>;
 
-    /// The format of merged files: the ending of their names, and their media type.
-    fn merge_format(&self) -> (&'static str, &'static str);
+    /// The format that merged files are asked to have. Together with the recordings it decides what they are.
+    fn merge_format(&self) -> &'static str;
 
     /// Merges recordings in the given order. A bad one is skipped with its reason.
-    async fn merge(&self, sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed>;
+    async fn merge(&self, sources: Sources<'_>) -> Result<Merged, Failed>;
 }
 
 /// A segment that is to be transcribed.

@@ -1,8 +1,8 @@
 //! The stage split: a chunk's recording becomes segments.
 //!
 //! Consumes: `Upload`. Emits: `Split` and its `Segment`s, or a terminal `Failure`. Key: the conversation. Effect: decodes
-//! and cuts the object, pinned by its ETag; writes the segments under their hash and reads them back, then the journal.
-//! Bad input: permanent failure with the decoder's code. It never deletes the original.
+//! and cuts the object, pinned by its ETag; writes the segments under their hash and reads them back, the waveform beside
+//! them, then the journal. Bad input: permanent failure with the decoder's code. It never deletes the original.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::aggregate::{hex, segment};
-use crate::effects::{Effect, digest, event_of, journal_key, name, result};
+use crate::effects::{Effect, digest, event_of, journal_key, name, peaks_key, result, segments_prefix};
 use crate::ports::{Audio, CutSegment};
 
 /// Segments that wait between the cutter and the object store.
@@ -42,7 +42,7 @@ impl Split {
     async fn cut(&self, upload: &Upload, digest: &str) -> Result<Bytes, Failed> {
         let etag = (!upload.object.etag.is_empty()).then_some(upload.object.etag.as_str());
         let body = self.effect.ports.objects.get(&name(&upload.object), etag).await?;
-        let key_prefix = format!("segments/{}/{digest}/", upload.conversation_id);
+        let key_prefix = segments_prefix(&upload.conversation_id, digest);
         let (sender, mut receiver) = mpsc::channel(SEGMENTS_WAITING);
         let keep = async {
             let mut kept = Vec::new();
@@ -55,6 +55,10 @@ impl Split {
         let (cut, segments) = futures::future::join(self.audio.split(body, sender), keep).await;
         // Where the store failed, the cutter only saw its receiver go.
         let (segments, cut) = (segments?, cut?);
+        if !cut.peaks.is_empty() {
+            let name = self.object(peaks_key(&key_prefix));
+            self.effect.ports.objects.put(&name, "application/json", cut.peaks.to_json()).await?;
+        }
         let mut split = SplitRecord {
             conversation_id: upload.conversation_id.clone(),
             chunk_id: upload.chunk_id.clone(),
@@ -76,10 +80,14 @@ impl Split {
         Ok(encode(&split))
     }
 
+    fn object(&self, key: String) -> ObjectName {
+        ObjectName { bucket: self.effect.storage.bucket.clone(), key }
+    }
+
     /// Writes one segment under its hash, and reads it back: nothing is announced that cannot be had.
     async fn keep(&self, key_prefix: &str, cut: &CutSegment) -> Result<(), Failed> {
         let key = format!("{key_prefix}{}", hex(&cut.segment.sha256));
-        let object = ObjectName { bucket: self.effect.storage.bucket.clone(), key };
+        let object = self.object(key);
         let objects = &self.effect.ports.objects;
         let head = objects.put(&object, "audio/flac", cut.flac.clone()).await?;
         let mut body = objects.get(&object, Some(&head.etag)).await?;
@@ -129,9 +137,12 @@ impl Stage for Split {
 
     async fn undo(&self, _input: &Input, emitted: &[Record]) -> Result<(), Failed> {
         for record in emitted {
-            if let Record::Segment(segment) = record {
-                self.effect.ports.objects.delete(&name(&segment.object)).await?;
-            }
+            let object = match record {
+                Record::Segment(segment) => name(&segment.object),
+                Record::Split(split) => self.object(peaks_key(&split.key_prefix)),
+                _ => continue,
+            };
+            self.effect.ports.objects.delete(&object).await?;
         }
         Ok(())
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::StreamExt as _;
 use hansard_core::document::Document;
 use hansard_core::id::{Digest, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Notice, Speech, SpeechReply,
-    SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
+    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Sources, Speech,
+    SpeechReply, SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
@@ -143,14 +143,18 @@ impl Audio for Fakes {
                 break;
             }
         }
-        Ok(Cut { duration_ms, codec: "text".to_owned(), container: "text".to_owned(), ..Cut::default() })
+        let mut peaks = Peaks::default();
+        peaks.push(&[i16::MAX]);
+        let (codec, container) = ("text".to_owned(), "text".to_owned());
+        Ok(Cut { duration_ms, codec, container, peaks, ..Cut::default() })
     }
 
-    fn merge_format(&self) -> (&'static str, &'static str) {
-        ("txt", "text/plain")
+    fn merge_format(&self) -> &'static str {
+        "txt"
     }
 
-    async fn merge(&self, mut sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed> {
+    async fn merge(&self, sources: Sources<'_>) -> Result<Merged, Failed> {
+        let mut sources = sources();
         let (mut inputs, mut file) = (Vec::new(), String::new());
         while let Some(source) = sources.next().await {
             let body = match source.body {
@@ -178,7 +182,9 @@ impl Audio for Fakes {
         let (bytes, sha256) = (i64::try_from(file.len()).unwrap_or(0), Digest(hash(&file)).to_string());
         let duration_ms = inputs.iter().map(|input| input.duration_ms).sum();
         let body = Box::new(std::io::Cursor::new(file.into_bytes()));
-        Ok(Merged { file: Ok(MergedFile { body, bytes, sha256, duration_ms }), inputs })
+        let (extension, content_type) = ("txt", "text/plain");
+        let file = MergedFile { extension, content_type, body, bytes, sha256, duration_ms };
+        Ok(Merged { file: Ok(file), inputs })
     }
 }
 

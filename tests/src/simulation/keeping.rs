@@ -9,10 +9,12 @@ use hansard_schemas::{Record, Split, Stage, decode};
 
 use super::checks::Story;
 
-/// The keys of a split's segments.
+/// The keys of a split's segments, and of its waveform.
 fn segments(split: &Split) -> impl Iterator<Item = String> + '_ {
     let hex = |sha256: &[u8]| sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    split.segments.iter().map(move |segment| format!("{}{}", split.key_prefix, hex(&segment.sha256)))
+    let segments = split.segments.iter();
+    let segments = segments.map(move |segment| format!("{}{}", split.key_prefix, hex(&segment.sha256)));
+    segments.chain([format!("{}peaks.json", split.key_prefix)])
 }
 
 /// Everything that a conversation's records refer to.
@@ -21,7 +23,7 @@ fn referred(story: &Story) -> BTreeSet<String> {
     let uploads = story.uploads.iter().filter(|(_, upload)| upload.object.etag != "0");
     let mut keys: BTreeSet<String> = uploads.map(|(_, upload)| upload.object.key.clone()).collect();
     keys.extend(story.splits.iter().flat_map(|(_, split)| segments(split)));
-    keys.extend(story.merges.iter().filter_map(|merge| merge.key.clone()));
+    keys.extend(story.merges.iter().flat_map(|merge| [merge.key.clone(), merge.peaks_key.clone()]).flatten());
     keys.extend(story.summaries.iter().filter_map(|summary| summary.transcript_key.clone()));
     keys
 }
@@ -41,7 +43,7 @@ pub(super) fn check(world: &World, conversation: &str, story: &Story, wrong: &mu
             let Step::Result(bytes) = step else { continue };
             match decode(&bytes) {
                 Ok(Record::Split(split)) => needed.extend(segments(&split)),
-                Ok(Record::Merge(merge)) => needed.extend(merge.key),
+                Ok(Record::Merge(merge)) => needed.extend([merge.key, merge.peaks_key].into_iter().flatten()),
                 other => wrong.push(format!("the journal holds {other:?}")),
             }
         }

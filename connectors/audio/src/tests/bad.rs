@@ -215,6 +215,7 @@ fn a_child_that_has_reported_is_waited_for() {
         truncated: false,
         silent_ms: 1,
         plan_version: "1".to_owned(),
+        peaks: Default::default(),
         segments: Vec::new(),
     };
     write_json(&mut frame, Kind::Report, &report).unwrap();

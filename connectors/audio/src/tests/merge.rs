@@ -12,7 +12,7 @@ use crate::opus::{OpusDecoder, OpusHead, packet_samples};
 use crate::{AudioError, Decoder, Format, InputStatus, Limits, MergeInput, MergeReport, MergeRequest};
 
 /// Merges in real children; offsets are in milliseconds.
-fn merge_with(
+pub(super) fn merge_with(
     inputs: &[(&Path, u64)],
     output: &Path,
     format: Format,
@@ -32,7 +32,11 @@ fn merge_with(
     })
 }
 
-fn merge(inputs: &[(&Path, u64)], output: &Path, format: Format) -> Result<MergeReport, AudioError> {
+pub(super) fn merge(
+    inputs: &[(&Path, u64)],
+    output: &Path,
+    format: Format,
+) -> Result<MergeReport, AudioError> {
     merge_with(inputs, output, format, 0, Limits::default())
 }
 
@@ -40,7 +44,7 @@ const FORMATS: [Format; 3] =
     [Format::Opus { bits_per_second: 32_000, complexity: 5 }, Format::Flac, Format::Wav];
 
 /// A tone of an exact length.
-fn tone(directory: &Path, name: &str, rate: u32, channels: u8, samples: u32) -> PathBuf {
+pub(super) fn tone(directory: &Path, name: &str, rate: u32, channels: u8, samples: u32) -> PathBuf {
     let path = directory.join(name);
     let (rate, channels, length) = (rate.to_string(), channels.to_string(), format!("{samples}s"));
     let to = path.to_str().unwrap();
@@ -50,7 +54,7 @@ fn tone(directory: &Path, name: &str, rate: u32, channels: u8, samples: u32) -> 
 }
 
 /// Samples per channel as ffmpeg counts them, and what it says about the file.
-fn foreign(path: &Path) -> (usize, String) {
+pub(super) fn foreign(path: &Path) -> (usize, String) {
     let ended = Command::new("ffmpeg")
         .args([
             "-loglevel",
@@ -104,8 +108,8 @@ fn durations_add_up_in_every_format() {
     }
 }
 
-/// The packets of an Opus file, with the samples of all and the padding at the end.
-fn packets(path: &Path) -> (Vec<Box<[u8]>>, u64, u64) {
+/// The packets of a file, with the samples of all and the padding at the end.
+pub(super) fn packets(path: &Path) -> (Vec<Box<[u8]>>, u64, u64) {
     let mut media = Media::open(path, Wish { rate: None, channels: None }).unwrap();
     let (mut packets, mut samples, mut padding) = (Vec::new(), 0, 0);
     while let Some(packet) = media.read_packet().unwrap() {
@@ -137,8 +141,7 @@ fn opus_packets_are_copied_as_they_are() {
     }
     let merged = at("merged.ogg");
     let report =
-        merge(&[(&inputs[0], 0), (&inputs[1], 2_084), (&inputs[2], 40_000)], &merged, Format::default())
-            .unwrap();
+        merge(&[(&inputs[0], 0), (&inputs[1], 2_084), (&inputs[2], 40_000)], &merged, Format::Auto).unwrap();
     let copied = packets(&merged);
     assert!(copied.0 == all, "{} packets of {}", copied.0.len(), all.len());
     assert_eq!((copied.1, copied.2), (samples, last));
@@ -168,7 +171,7 @@ fn packets_and_samples_take_turns() {
         };
         let inputs: Vec<(&Path, u64)> = turns.chars().map(|turn| (of(turn), 0)).collect();
         let merged = at("merged.ogg");
-        let report = merge(&inputs, &merged, Format::default()).unwrap();
+        let report = merge(&inputs, &merged, Format::Auto).unwrap();
         let usable: Vec<_> =
             report.inputs.iter().filter(|input| input.status == InputStatus::Merged).collect();
         let (heard, said) = foreign(&merged);
@@ -198,7 +201,7 @@ fn silence_between_copied_packets_is_packets() {
     ffmpeg(&tone, &["-c:a", "libopus"], &at("tone.ogg"));
     let merged = at("merged.ogg");
     let inputs: [(&Path, u64); 2] = [(&at("tone.ogg"), 0), (&at("tone.ogg"), 2_000)];
-    let report = merge_with(&inputs, &merged, Format::default(), 5_000, Limits::default()).unwrap();
+    let report = merge_with(&inputs, &merged, Format::Auto, 5_000, Limits::default()).unwrap();
     assert!(report.inputs[1].offset_ms.abs_diff(2_000) <= 27, "{report:?}");
     let samples = decoded(&merged, 48_000, 2).unwrap();
     // What rings on after the tone takes a few packets.
@@ -221,7 +224,7 @@ fn a_damaged_packet_costs_only_its_place() {
     bytes[place + 1] = 0;
     std::fs::write(at("damaged.webm"), bytes).unwrap();
     let inputs: [(&Path, u64); 1] = [(&at("damaged.webm"), 0)];
-    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    let report = merge(&inputs, &at("merged.ogg"), Format::Auto).unwrap();
     assert_eq!(
         (report.inputs[0].status, report.inputs[0].code.as_deref()),
         (InputStatus::Truncated, Some("truncated"))
@@ -288,7 +291,7 @@ fn the_first_usable_input_gives_the_shape() {
     let inputs: [(&Path, u64); 3] = [(&at("broken"), 0), (&first, 0), (&second, 1_000)];
     let report = merge(&inputs, &at("merged.flac"), Format::Flac).unwrap();
     assert_eq!((report.sample_rate, report.channels, report.duration_ms), (22_050, 1, 2_000));
-    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    let report = merge(&inputs, &at("merged.ogg"), Format::Auto).unwrap();
     assert_eq!((report.sample_rate, report.channels, report.duration_ms), (48_000, 1, 2_000));
     assert_eq!(foreign(&at("merged.ogg")).0, 96_000);
     // The tone goes on where the second input begins: it was converted, not reinterpreted.
@@ -306,7 +309,7 @@ fn lost_inputs_are_named_and_too_many_fail() {
     std::fs::write(at("half.wav"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(at("page.webm"), b"<!DOCTYPE html>").unwrap();
     let inputs: [(&Path, u64); 3] = [(&good, 0), (&at("page.webm"), 1_000), (&at("half.wav"), 2_000)];
-    let report = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap();
+    let report = merge(&inputs, &at("merged.ogg"), Format::Auto).unwrap();
     let told: Vec<_> = report
         .inputs
         .iter()
@@ -318,15 +321,15 @@ fn lost_inputs_are_named_and_too_many_fail() {
         ("truncated", Some("truncated"), 1_000, 500),
     ];
     assert_eq!(told, expected);
-    let lost = merge(&inputs[..2], &at("merged.ogg"), Format::default()).unwrap();
+    let lost = merge(&inputs[..2], &at("merged.ogg"), Format::Auto).unwrap();
     assert_eq!(lost.inputs.len(), 2, "half of the inputs may be lost");
     let inputs: [(&Path, u64); 3] = [(&good, 0), (&at("page.webm"), 0), (&at("page.webm"), 0)];
-    let lost = merge(&inputs, &at("merged.ogg"), Format::default()).unwrap_err();
+    let lost = merge(&inputs, &at("merged.ogg"), Format::Auto).unwrap_err();
     assert_eq!(lost, AudioError::TooMuchLost { skipped: 2, inputs: 3 });
-    let none = merge(&[], &at("merged.ogg"), Format::default()).unwrap_err();
+    let none = merge(&[], &at("merged.ogg"), Format::Auto).unwrap_err();
     assert_eq!(none.code(), "too_much_lost");
     // A file that is not there is this machine's trouble, and not the recording's.
-    let missing = merge(&[(&at("nowhere"), 0)], &at("merged.ogg"), Format::default()).unwrap_err();
+    let missing = merge(&[(&at("nowhere"), 0)], &at("merged.ogg"), Format::Auto).unwrap_err();
     assert_eq!(missing.code(), "io");
 }
 
@@ -372,10 +375,10 @@ fn an_input_that_breaks_its_decoder_costs_only_itself() {
 fn a_merged_file_can_be_split_and_merged_again() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    merge(&[(&wav(), 0)], &at("once.ogg"), Format::default()).unwrap();
+    merge(&[(&wav(), 0)], &at("once.ogg"), Format::Auto).unwrap();
     let (report, segments) = split(&at("once.ogg")).unwrap();
     assert!(!report.truncated && segments.len() >= 2);
-    let again = merge(&[(&at("once.ogg"), 0)], &at("twice.ogg"), Format::default()).unwrap();
+    let again = merge(&[(&at("once.ogg"), 0)], &at("twice.ogg"), Format::Auto).unwrap();
     // The one counts frames of 16 kHz, the other of 48 kHz; half a millisecond may round either way.
     assert!(
         again.duration_ms.abs_diff(report.duration_ms) <= 1,

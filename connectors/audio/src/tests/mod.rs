@@ -1,5 +1,6 @@
 //! Tests of the whole crate: they run the real child, real encoders and real files, all made at test time.
 
+mod aac;
 mod bad;
 mod cut;
 mod flac;

@@ -181,6 +181,7 @@ async fn audio_is_a_link_or_a_reason() {
 
     gateway.emit(finalize(3)).await;
     write(&gateway, "merged/c/x.ogg", "merged audio").await;
+    write(&gateway, "merged/c/x.peaks.json", "peaks").await;
     let skipped = MergeInput {
         chunk_id: "k".to_owned(),
         status: "skipped".to_owned(),
@@ -191,6 +192,7 @@ async fn audio_is_a_link_or_a_reason() {
         outcome: "done".to_owned(),
         key: Some("merged/c/x.ogg".to_owned()),
         format: Some("ogg".to_owned()),
+        peaks_key: Some("merged/c/x.peaks.json".to_owned()),
         inputs: vec![skipped],
         ..merge(3)
     };
@@ -202,6 +204,8 @@ async fn audio_is_a_link_or_a_reason() {
     let named = file.headers()["content-disposition"].to_str().expect("text").to_owned();
     assert_eq!(named, "attachment; filename=\"c-3.ogg\"");
     assert_eq!(file.text().await.expect("a body"), "merged audio");
+    let peaks = reqwest::get(answer["peaks_url"].as_str().expect("a url")).await.expect("an answer");
+    assert_eq!(peaks.text().await.expect("a body"), "peaks");
     let redirect = gateway.get("/v1/conversations/c/audio?redirect=true").await;
     assert_eq!(redirect.status, 302);
     assert!(redirect.headers["location"].to_str().expect("text").contains("merged/c/x.ogg"));

@@ -336,9 +336,8 @@ fn speech(values: &mut Values) -> Result<Speech, ConfigError> {
 }
 
 fn audio(values: &mut Values) -> Result<Audio, ConfigError> {
-    const FORMATS: [&str; 3] = ["opus", "flac", "wav"];
-    let formats = [Format::default(), Format::Flac, Format::Wav];
-    let words: Vec<(&str, Format)> = FORMATS.into_iter().zip(formats).collect();
+    const FORMATS: [(&str, Format); 4] =
+        [("auto", Format::Auto), ("opus", Format::OPUS), ("flac", Format::Flac), ("wav", Format::Wav)];
     let millis = |time: Millis| u64::try_from(time.0).unwrap_or_default();
     let limits = hansard_audio::Limits {
         decoded_ms: millis(values.take("audio.decoded")?),
@@ -350,7 +349,7 @@ fn audio(values: &mut Values) -> Result<Audio, ConfigError> {
     };
     Ok(Audio {
         limits,
-        format: values.take_by("audio.merge-format", |text| one_of(text, &words))?,
+        format: values.take_by("audio.merge-format", |text| one_of(text, &FORMATS))?,
         lost_share_max: values.take::<Share>("audio.lost-share")?.0,
         fill_gaps_ms: millis(values.take("audio.fill-gaps")?),
     })

@@ -259,7 +259,11 @@ fn audio() -> Vec<Setting> {
             show_bytes(limits.output_bytes),
             "Bytes of all segments of a recording, or of a merged file.",
         ),
-        audio("merge-format", "opus".to_owned(), "opus, flac or wav: the format of merged files."),
+        audio(
+            "merge-format",
+            "auto".to_owned(),
+            "auto, opus, flac or wav: the format of merged files; auto is MP4 where all are AAC alike, else opus.",
+        ),
         audio("lost-share", "0.5".to_owned(), "A merge that loses a greater share of its inputs fails."),
         audio(
             "fill-gaps",

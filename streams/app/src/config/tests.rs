@@ -145,7 +145,7 @@ fn values_are_taken_up_to_their_limits() {
         ("audio.lost-share", "0", "1", &["-0.1", "1.1"]),
         ("traces.ratio", "0", "1", &["-0.1", "1.1", "all"]),
         ("traces.otlp", "", "https://c:4318/", &["c:4318", "http://user:secret@c:4318"]),
-        ("audio.merge-format", "opus", "wav", &["mp3"]),
+        ("audio.merge-format", "auto", "wav", &["mp3", "mp4"]),
         ("window.idle-after", "1 ms", "3650 d", &["1", "-1 s", "3651 d", "99999999999 d"]),
         ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),
         ("speech.children", "1", "64", &["0", "65"]),

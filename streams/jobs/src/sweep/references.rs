@@ -9,7 +9,7 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::{Record, Split, Stage, upload_digest};
 
 use crate::aggregate::hex;
-use crate::effects::{Storage, result};
+use crate::effects::{Storage, peaks_key, result};
 
 /// The keys that must stay. None of the beginnings is the beginning of another.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl References {
         }
         for (_, bytes) in ports.journal.results(conversation, Stage::Merge).await? {
             if let Record::Merge(merge) = result(&bytes).map_err(corrupt)? {
-                known.keys.extend(merge.key);
+                known.keys.extend([merge.key, merge.peaks_key].into_iter().flatten());
             }
         }
         known.rows(storage, conversation, &ports.facts.read(conversation).await?, cut);
@@ -63,7 +63,7 @@ impl References {
                 }
                 Record::Merge(merge) => {
                     merged.insert(&merge.finalize_digest);
-                    self.keys.extend(merge.key.clone());
+                    self.keys.extend([&merge.key, &merge.peaks_key].into_iter().flatten().cloned());
                 }
                 Record::Summary(summary) => self.keys.extend(summary.transcript_key.clone()),
                 Record::Finalize(finalize) => {
@@ -86,6 +86,7 @@ impl References {
         if split.bucket == storage.bucket {
             let key = |sha256: &Vec<u8>| format!("{}{}", split.key_prefix, hex(sha256));
             self.keys.extend(split.segments.iter().map(|segment| key(&segment.sha256)));
+            self.keys.insert(peaks_key(&split.key_prefix));
         }
     }
 
@@ -141,6 +142,7 @@ mod tests {
         };
         let held = of(vec![split.into()], &[]);
         assert!(held.hold("segments/c/d/ab01") && !held.hold("segments/c/d/ab02"));
+        assert!(held.hold("segments/c/d/peaks.json") && !held.hold("segments/c/peaks.json"));
     }
 
     #[test]
@@ -150,6 +152,7 @@ mod tests {
         let merge = |revision: i32, key: &str| Merge {
             finalize_digest: format!("1:{revision}"),
             key: Some(key.to_owned()),
+            peaks_key: Some(format!("{key}.peaks.json")),
             ..Default::default()
         };
         let held = of(vec![finalize(1).into(), finalize(12).into(), merge(1, "merged/c/1").into()], &[]);
@@ -158,6 +161,7 @@ mod tests {
         assert!(held.hold("merged/c/1") && held.hold("merged/c/2"), "revision 12 is not merged yet");
         let held = of(vec![finalize(1).into(), merge(1, "merged/c/1").into()], &[]);
         assert!(held.hold("merged/c/1") && !held.hold("merged/c/2"));
+        assert!(held.hold("merged/c/1.peaks.json") && !held.hold("merged/c/2.peaks.json"));
         let named =
             Summary { transcript_key: Some("transcripts/c/3-cd.json".to_owned()), ..Default::default() };
         assert!(of(vec![named.into()], &[]).hold("transcripts/c/3-cd.json"));
