@@ -114,7 +114,7 @@ impl Hunt {
             let mut outcome = self.answer(&path);
             if outcome.is_ok() && (index.is_multiple_of(MERGED) || self.cases.len() == 1) {
                 let copy = index.is_multiple_of(2 * MERGED);
-                outcome = self.merge(&path, directory, if copy { Format::default() } else { Format::Wav });
+                outcome = self.merge(&path, directory, if copy { Format::OPUS } else { Format::Wav });
             }
             if let Err(wrong) = outcome {
                 self.wrong.lock().unwrap().push(format!("{name}: {wrong}"));
@@ -259,7 +259,7 @@ fn bombs_are_too_long() {
         assert!(size < 150_000, "{size} bytes are no bomb");
         let refused = split_with(bomb, PlanMs::default(), limits()).unwrap_err();
         assert_eq!(refused, AudioError::TooLong { limit_ms });
-        let merged = merge(&[&good, bomb, &good], &at("merged"), Format::default()).unwrap();
+        let merged = merge(&[&good, bomb, &good], &at("merged"), Format::OPUS).unwrap();
         assert_eq!(merged.inputs[1].code.as_deref(), Some("too_long"));
         assert!(merged.inputs[1].duration_ms <= limit_ms, "{merged:?}");
         assert_eq!(merged.inputs[2].status, InputStatus::Merged);
@@ -274,7 +274,7 @@ fn copied_packets_are_limited_at_their_edge() {
     std::fs::write(&bomb, opus_bomb()).unwrap();
     let with = |decoded_ms| {
         let limits = Limits { decoded_ms, ..limits() };
-        merge_with(&[&bomb], &directory.path().join("merged"), Format::default(), limits)
+        merge_with(&[&bomb], &directory.path().join("merged"), Format::OPUS, limits)
     };
     let merged = with(hour).unwrap();
     assert_eq!((merged.duration_ms, merged.inputs[0].code.as_deref()), (hour, None));

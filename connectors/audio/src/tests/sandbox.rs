@@ -25,7 +25,7 @@ fn the_file_to_write_is_made_or_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("merged.wav");
     for _ in ["made", "replaced"] {
-        let shape = Shape { sample_rate: 8_000, channels: 1, pre_skip: None };
+        let shape = Shape { sample_rate: 8_000, channels: 1, copied: None };
         let limits = Limits::default();
         let request = Request::Encode { path: path.clone(), format: Format::Wav, shape, limits };
         runtime().block_on(async {
