@@ -1,6 +1,7 @@
 //! Tests of the whole crate: they run the real child, real encoders and real files, all made at test time.
 
 mod bad;
+mod corpus;
 mod cut;
 mod flac;
 mod merge;
