@@ -69,7 +69,7 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Decode { path, sample_rate, channels, packets, limits } => {
             let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
             let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
-            match media.copied(path)?.filter(wanted) {
+            match media.copied().filter(wanted) {
                 Some(shape) => copy(media, shape, limits, output),
                 None => decode(media, *sample_rate, limits, output),
             }

@@ -3,28 +3,27 @@
 
 mod packets;
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::VecDeque;
 use std::path::Path;
 
-use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_OPUS, CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW,
+};
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as MediaError;
-use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream};
-use symphonia::core::meta::MetadataOptions;
+use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::packet::Packet;
+use symphonia::core::units::Duration;
 
 use crate::error::AudioError;
+use crate::foreign;
 use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
-use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
+use crate::outline::{SoundTrack, Ticks};
+use crate::probe::{self, Opened, is_read_failure};
+use crate::sbr;
 
 /// Sample rates that are believed; anything else is a damaged header.
 const RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
-
-/// The first bytes of Matroska and WebM.
-const EBML: &[u8] = b"\x1a\x45\xdf\xa3";
 
 /// Damaged packets in a row after which the rest of a file is given up.
 const DAMAGED_IN_A_ROW: u32 = 200;
@@ -55,7 +54,7 @@ pub(crate) struct Block<'a> {
 
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
-    Opus { head: OpusHead, decoder: OpusDecoder, skip: usize },
+    Opus { head: OpusHead, decoder: OpusDecoder },
 }
 
 /// An open recording.
@@ -63,6 +62,14 @@ pub(crate) struct Media {
     format: Box<dyn FormatReader>,
     codec: Codec,
     track: u32,
+    /// What the container states about the track besides.
+    stated: SoundTrack,
+    /// What is left out before the next sample.
+    skip: Option<Ticks>,
+    /// Packets of the track that were read already.
+    ahead: VecDeque<Packet>,
+    /// Another stream follows whose packets cannot stand in this one.
+    chain_differs: bool,
     wish: Wish,
     channels: u8,
     source: Source,
@@ -80,46 +87,51 @@ pub(crate) struct Media {
 impl Media {
     /// Recognises the file and prepares its first audio track that can be decoded.
     pub(crate) fn open(path: &Path, wish: Wish) -> Result<Self, AudioError> {
-        let mut file = File::open(path).map_err(AudioError::io("opening the input"))?;
-        let mut head = Vec::new();
-        let length = file.metadata().map_err(AudioError::io("reading the input"))?.len();
-        if length == 0 {
-            return Err(AudioError::Empty);
-        }
-        (&file).take(16).read_to_end(&mut head).map_err(AudioError::io("reading the input"))?;
-        let whole = match head.get(..4) {
-            Some(b"OggS") => ogg_is_whole(&mut file, length),
-            Some(EBML) => matroska_is_whole(&mut file, length),
-            _ if is_mp4(&head) => mp4_is_whole(&mut file, length),
-            _ => Ok(true),
-        };
-        let cut_short = !whole.map_err(AudioError::io("reading the input"))?;
-        drop(file);
-        let format = probe(path, &head, cut_short)?;
-        let container = match format.format_info().short_name {
-            "isomp4" => "mp4",
-            "wave" => "wav",
-            other => other,
-        }
-        .to_owned();
-        let (track, codec, source) = choose_track(format.as_ref(), &container, wish)?;
+        let Opened { format, container, outline, head } = probe::open(path)?;
+        let chosen = choose_track(format.as_ref(), &container, &outline.tracks, wish)?;
+        let Chosen { track, codec, source, stated } = chosen;
         let channels = wish.channels.unwrap_or(if source.channels > 1 { 2 } else { 1 });
-        let declared_ms = declared_ms(format.as_ref(), track);
-        Ok(Self {
+        let skip = skip(&codec, &stated);
+        let declared_ms = declared_ms(format.as_ref(), track, &stated);
+        let mut media = Self {
             format,
+            skip,
             codec,
             track,
+            stated,
+            ahead: VecDeque::new(),
+            chain_differs: outline.chain_differs,
             wish,
             channels,
             source,
-            declared_ms,
+            declared_ms: declared_ms
+                .map(|declared| declared.saturating_sub(skip.map_or(0, |skip| skip.samples(1_000)))),
             decoded_ms: 0.0,
             damaged: false,
-            cut_short,
+            cut_short: outline.cut_short,
             raw: Vec::new(),
             mixed: Vec::new(),
             lost: None,
-        })
+        };
+        media.refuse_other_aac(&head)?;
+        Ok(media)
+    }
+
+    /// Refuses what only looks like AAC-LC: see [`sbr`].
+    fn refuse_other_aac(&mut self, head: &[u8]) -> Result<(), AudioError> {
+        if self.source.codec != "aac" {
+            return Ok(());
+        }
+        let adts = sbr::adts_refusal(head).filter(|_| self.source.container == "aac");
+        while self.ahead.len() < sbr::SBR_PACKETS {
+            let Some(packet) = self.fetch(&mut 0)? else { break };
+            self.ahead.push_back(packet);
+        }
+        let hidden = || sbr::carry_sbr(self.ahead.iter().map(|packet| &*packet.data)).then_some("he-aac");
+        match adts.or_else(hidden) {
+            Some(codec) => Err(unsupported(codec, &self.source.container)),
+            None => Ok(()),
+        }
     }
 
     /// Channels of the samples that [`read`](Self::read) gives.
@@ -147,6 +159,10 @@ impl Media {
                 Some((_, 0, _)) => {}
                 Some((rate, channels, concealed)) => {
                     self.damaged |= concealed;
+                    self.leave_out(rate, channels);
+                    if self.raw.is_empty() {
+                        continue;
+                    }
                     self.decoded_ms += (self.raw.len() / channels) as f64 * 1_000.0 / f64::from(rate);
                     mix(&self.raw, channels, usize::from(self.channels), &mut self.mixed);
                     return Ok(Some(Block { rate, samples: &self.mixed }));
@@ -162,10 +178,25 @@ impl Media {
 
     /// The track's next packet; `None` at the end, and after too much damage in a row.
     fn next_packet(&mut self, damaged_in_a_row: &mut u32) -> Result<Option<Packet>, AudioError> {
+        let packet = match self.ahead.pop_front() {
+            Some(packet) => Some(packet),
+            None => self.fetch(damaged_in_a_row)?,
+        };
+        // Which packet is the last one, only its successor tells.
+        if self.stated.padding.is_some() && self.ahead.is_empty() {
+            let next = self.fetch(damaged_in_a_row)?;
+            self.ahead.extend(next);
+        }
+        Ok(packet)
+    }
+
+    /// Reads the track's next packet.
+    fn fetch(&mut self, damaged_in_a_row: &mut u32) -> Result<Option<Packet>, AudioError> {
         while *damaged_in_a_row < DAMAGED_IN_A_ROW {
             match self.format.next_packet() {
-                Ok(Some(packet)) if packet.track_id == self.track => return Ok(Some(packet)),
-                Ok(Some(_)) => {}
+                Ok(Some(packet)) if packet.track_id != self.track => {}
+                Ok(Some(packet)) if self.is_past_end(&packet) => {}
+                Ok(Some(packet)) => return Ok(Some(self.trimmed(packet))),
                 Ok(None) => return Ok(None),
                 Err(MediaError::IoError(cause)) if is_read_failure(&cause) => {
                     return Err(AudioError::io("reading the input")(cause));
@@ -175,13 +206,13 @@ impl Media {
                     *damaged_in_a_row += 1;
                 }
                 Err(MediaError::ResetRequired) => {
-                    let (track, codec, _) =
-                        choose_track(self.format.as_ref(), &self.source.container, self.wish)?;
-                    (self.track, self.codec) = (track, codec);
+                    let chosen = choose_track(self.format.as_ref(), &self.source.container, &[], self.wish)?;
+                    Chosen { track: self.track, codec: self.codec, stated: self.stated, .. } = chosen;
+                    self.skip = skip(&self.codec, &self.stated);
                 }
                 Err(_) => {
-                    // A browser's WebM has no stated end, so running out of it says nothing.
-                    self.cut_short |= self.source.container != "matroska";
+                    // A browser's WebM has no stated end, and a WAV's was looked at: running out of them says nothing.
+                    self.cut_short |= !["matroska", "wav"].contains(&self.source.container.as_str());
                     return Ok(None);
                 }
             }
@@ -190,20 +221,59 @@ impl Media {
         Ok(None)
     }
 
+    fn is_past_end(&self, packet: &Packet) -> bool {
+        let start = u64::try_from(packet.pts.get()).unwrap_or(0);
+        self.stated.end.is_some_and(|end| start >= end.count)
+    }
+
+    /// A packet with what of it is not sound. An MP3's first frame states how many follow: without the encoder's delay
+    /// beside it, it is wrong as often as right, and what lies behind them and their padding is another file that was
+    /// appended.
+    fn trimmed(&self, mut packet: Packet) -> Packet {
+        if let Some(track) = self.format.tracks().first().filter(|_| self.source.container == "mp3") {
+            let end =
+                track.num_frames.filter(|frames| *frames > 0 && track.delay.is_some_and(|delay| delay > 0));
+            let padded = |end: u64| end + u64::from(track.padding.unwrap_or(0));
+            let start = u64::try_from(packet.pts.get()).unwrap_or(0);
+            if end.is_none_or(|end| start >= padded(end)) {
+                packet.trim_end = Duration::ZERO;
+            }
+        }
+        packet
+    }
+
+    /// Samples at `rate` that are padding at the end of the packet that [`next_packet`](Self::next_packet) gave.
+    fn padding(&self, rate: u32) -> u64 {
+        self.stated.padding.filter(|_| self.ahead.is_empty()).map_or(0, |padding| padding.samples(rate))
+    }
+
+    /// Leaves out of `raw` what is an encoder's delay or padding.
+    fn leave_out(&mut self, rate: u32, channels: usize) {
+        let frames = self.raw.len() / channels;
+        let bounded = |samples: u64| usize::try_from(samples).unwrap_or(usize::MAX);
+        let kept = frames.saturating_sub(bounded(self.padding(rate)));
+        self.raw.truncate(kept * channels);
+        if let Some(skip) = self.skip {
+            let due = bounded(skip.samples(rate));
+            let now = due.min(kept);
+            self.raw.drain(..now * channels);
+            let left = (due - now) as u64;
+            self.skip = (left > 0).then_some(Ticks { count: left, per_second: rate });
+        }
+    }
+
     /// Decodes a packet into `raw`; gives rate, channels (0 where nothing came), and whether it was concealed.
     fn decode(&mut self, packet: &Packet) -> Option<(u32, usize, bool)> {
         self.raw.clear();
         match &mut self.codec {
-            Codec::Opus { decoder, skip, .. } => {
+            Codec::Opus { decoder, .. } => {
                 let (rate, channels) = (decoder.rate(), decoder.channels());
                 let (samples, concealed) = decoder.decode(&packet.data);
                 // The container counts in samples at 48 kHz, whatever rate is decoded to.
                 let trim = usize::try_from(packet.trim_end.get()).ok()? * rate as usize / OPUS_RATE as usize;
                 let frames = (samples.len() / channels).saturating_sub(trim);
-                let from = (*skip).min(frames);
-                *skip -= from;
-                self.raw.extend_from_slice(&samples[from * channels..frames * channels]);
-                Some((rate, if from == frames { 0 } else { channels }, concealed))
+                self.raw.extend_from_slice(&samples[..frames * channels]);
+                Some((rate, if frames == 0 { 0 } else { channels }, concealed))
             }
             Codec::Symphonia(decoder) => {
                 let audio = decoder.decode(packet).ok()?;
@@ -218,133 +288,104 @@ impl Media {
     }
 }
 
-/// A read error of the system, unlike the end of the file that demuxers report in the same way. A place that no file can
-/// have, before its start or beyond all bounds, is where a lying header made the demuxer seek.
-fn is_read_failure(cause: &io::Error) -> bool {
-    cause.raw_os_error().is_some() && cause.kind() != io::ErrorKind::InvalidInput
-}
-
-/// A damaged file, as a demuxer can still make something of it.
-struct Damaged {
-    file: File,
-    /// Without seeking, a demuxer does without the index at the end, which may be lost.
-    seekable: bool,
-}
-
-impl Damaged {
-    /// A length that no box exceeds: a demuxer then does not refuse one that was cut off.
-    const LENGTH: u64 = 1 << 40;
-}
-
-impl Read for Damaged {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.file.read(into)
-    }
-}
-
-impl Seek for Damaged {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match to {
-            SeekFrom::End(_) => self.file.seek(SeekFrom::Start(Self::LENGTH)),
-            to => self.file.seek(to),
-        }
-    }
-}
-
-impl MediaSource for Damaged {
-    fn is_seekable(&self) -> bool {
-        self.seekable
-    }
-
-    fn byte_len(&self) -> Option<u64> {
-        None
-    }
-}
-
-fn probe(path: &Path, head: &[u8], cut_short: bool) -> Result<Box<dyn FormatReader>, AudioError> {
-    let open = || File::open(path).map_err(AudioError::io("opening the input"));
-    let damaged = |seekable| Ok(Box::new(Damaged { file: open()?, seekable }) as Box<dyn MediaSource>);
-    // An MP4 whose last box was cut off opens, but gives no packets while its length is known.
-    let first: Box<dyn MediaSource> =
-        if cut_short && is_mp4(head) { damaged(true)? } else { Box::new(open()?) };
-    let refusal = match try_format(first) {
-        Ok(format) => return Ok(format),
-        Err(MediaError::IoError(cause)) if is_read_failure(&cause) => {
-            return Err(AudioError::io("reading the input")(cause));
-        }
-        Err(_) if !is_known_container(head) => return Err(AudioError::NotAudio),
-        Err(refusal) => refusal,
-    };
-    try_format(damaged(false)?).map_err(|_| AudioError::Corrupt { detail: refusal.to_string() })
-}
-
-fn try_format(source: Box<dyn MediaSource>) -> Result<Box<dyn FormatReader>, MediaError> {
-    let stream = MediaSourceStream::new(source, Default::default());
-    let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
-    symphonia::default::get_probe().probe(&Hint::new(), stream, format, meta)
-}
-
-fn is_mp4(head: &[u8]) -> bool {
-    head.get(4..8) == Some(b"ftyp")
-}
-
-/// Whether the first bytes are those of a container that carries audio, so that a failure to read on is damage.
-fn is_known_container(head: &[u8]) -> bool {
-    const MAGIC: [&[u8]; 7] = [b"OggS", b"RIFF", b"fLaC", b"FORM", b"caff", b"ID3", EBML];
-    MAGIC.iter().any(|magic| head.starts_with(magic)) || is_mp4(head)
+/// A track that can be decoded.
+struct Chosen {
+    track: u32,
+    codec: Codec,
+    source: Source,
+    stated: SoundTrack,
 }
 
 fn choose_track(
     format: &dyn FormatReader,
     container: &str,
+    stated: &[SoundTrack],
     wish: Wish,
-) -> Result<(u32, Codec, Source), AudioError> {
-    let mut refusal = AudioError::NoAudioTrack { container: container.to_owned() };
+) -> Result<Chosen, AudioError> {
+    // A codec that the demuxer does not know is none of its audio tracks.
+    let mut refusal = match stated {
+        [track, ..] if !track.codec.is_empty() => unsupported(foreign::codec_name(&track.codec), container),
+        _ => AudioError::NoAudioTrack { container: container.to_owned() },
+    };
     for track in format.tracks().iter().filter(|track| track.track_type() == Some(TrackType::Audio)) {
         let Some(parameters) = track.codec_params.as_ref().and_then(|codec| codec.audio()) else { continue };
-        match make_codec(parameters, container, wish) {
-            Some((codec, name, channels)) => {
+        let stated = stated.iter().find(|stated| stated.id == track.id).cloned().unwrap_or_default();
+        match make_codec(parameters, container, &stated, wish) {
+            Ok((codec, name, channels)) => {
                 let sample_rate = parameters.sample_rate.unwrap_or(0);
                 let container = container.to_owned();
-                return Ok((track.id, codec, Source { container, codec: name, sample_rate, channels }));
+                let source = Source { container, codec: name, sample_rate, channels };
+                return Ok(Chosen { track: track.id, codec, source, stated });
             }
-            None => {
-                let codec = symphonia::default::get_codecs()
-                    .get_audio_decoder(parameters.codec)
-                    .map_or_else(|| parameters.codec.to_string(), |known| known.codec.info.short_name.into());
-                refusal = AudioError::UnsupportedCodec { codec, container: container.to_owned() };
-            }
+            Err(name) => refusal = unsupported(&name, container),
         }
     }
     Err(refusal)
 }
 
+fn unsupported(codec: &str, container: &str) -> AudioError {
+    AudioError::UnsupportedCodec { codec: codec.to_owned(), container: container.to_owned() }
+}
+
+/// A decoder, its name and the recording's channels; or the name of what cannot be decoded.
 fn make_codec(
     parameters: &AudioCodecParameters,
     container: &str,
+    stated: &SoundTrack,
     wish: Wish,
-) -> Option<(Codec, String, u32)> {
-    let declared = parameters.channels.as_ref().map_or(1, |channels| channels.count());
-    if parameters.codec == CODEC_ID_OPUS {
-        let head =
-            parameters.extra_data.as_deref().and_then(|bytes| OpusHead::parse(bytes, container == "mp4"));
-        let head = head.unwrap_or_else(|| OpusHead::plain(u8::try_from(declared).unwrap_or(2)));
-        let decoder = OpusDecoder::new(&head, wish.rate.unwrap_or(OPUS_RATE), wish.channels == Some(1))?;
-        let skip = usize::from(head.pre_skip) * decoder.rate() as usize / OPUS_RATE as usize;
-        let channels = u32::from(head.channels);
-        return Some((Codec::Opus { head, decoder, skip }, "opus".to_owned(), channels));
-    }
+) -> Result<(Codec, String, u32), String> {
+    let extra = parameters.extra_data.as_deref();
+    let declared = parameters.channels.as_ref().map(|channels| channels.count());
+    let declared = declared.unwrap_or_else(|| stated.channels.unwrap_or(1).into());
     let codecs = symphonia::default::get_codecs();
-    let name = codecs.get_audio_decoder(parameters.codec)?.codec.info.short_name;
-    let decoder = codecs.make_audio_decoder(parameters, &AudioDecoderOptions::default()).ok()?;
-    Some((Codec::Symphonia(decoder), name.to_owned(), u32::try_from(declared).ok()?))
+    let name = codecs.get_audio_decoder(parameters.codec).map(|known| known.codec.info.short_name);
+    if parameters.codec == CODEC_ID_OPUS {
+        let head = extra.and_then(|bytes| OpusHead::parse(bytes, container == "mp4"));
+        let head = head.unwrap_or_else(|| OpusHead::plain(u8::try_from(declared).unwrap_or(2)));
+        let decoder = OpusDecoder::new(&head, wish.rate.unwrap_or(OPUS_RATE), wish.channels == Some(1));
+        let channels = u32::from(head.channels);
+        return Ok((Codec::Opus { head, decoder: decoder.ok_or("opus")? }, "opus".to_owned(), channels));
+    }
+    if let Some(other) = extra.filter(|_| parameters.codec == CODEC_ID_AAC).and_then(sbr::refusal) {
+        return Err(other);
+    }
+    let Some(name) = name else {
+        let unknown = foreign::codec_name(&stated.codec);
+        return Err(foreign::codec(parameters.codec).unwrap_or(unknown).to_owned());
+    };
+    let decoder = codecs
+        .make_audio_decoder(&complete(parameters), &AudioDecoderOptions::default())
+        .map_err(|_| name.to_owned())?;
+    Ok((Codec::Symphonia(decoder), name.to_owned(), u32::try_from(declared).unwrap_or(1)))
 }
 
-/// The declared duration, where the file holds nothing but audio; a video's may be longer than its sound.
-fn declared_ms(format: &dyn FormatReader, track: u32) -> Option<u64> {
+/// The parameters as a decoder takes them. The logarithmic codes have eight bits in a file and sixteen when decoded; a CAF
+/// states the former, and the decoder refuses it.
+fn complete(parameters: &AudioCodecParameters) -> AudioCodecParameters {
+    let mut parameters = parameters.clone();
+    if [CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW].contains(&parameters.codec) {
+        (parameters.bits_per_sample, parameters.bits_per_coded_sample) = (None, None);
+    }
+    parameters
+}
+
+/// What is left out at the start: the delay that an Opus header states, else the one in the container's edit list.
+fn skip(codec: &Codec, stated: &SoundTrack) -> Option<Ticks> {
+    match codec {
+        Codec::Opus { head, .. } => Some(Ticks { count: head.pre_skip.into(), per_second: OPUS_RATE }),
+        Codec::Symphonia(_) => stated.delay,
+    }
+}
+
+/// The declared duration with the encoder's delay, where the file holds nothing but audio; a video's may be longer than its
+/// sound.
+fn declared_ms(format: &dyn FormatReader, track: u32, stated: &SoundTrack) -> Option<u64> {
     let only_audio = |track: &Track| track.track_type() == Some(TrackType::Audio);
     if !format.tracks().iter().all(only_audio) {
         return None;
+    }
+    if let Some(end) = stated.end {
+        return Some(end.samples(1_000));
     }
     let track = format.tracks().iter().find(|candidate| candidate.id == track)?;
     let rate = track.codec_params.as_ref()?.audio()?.sample_rate?;

@@ -24,12 +24,10 @@ pub enum AudioError {
     /// No known container was recognised.
     #[error("the file is not audio in any known container")]
     NotAudio,
-    /// The container is known, its audio's codec is not.
-    #[error(
-        "the codec {codec} in {container} is not supported; use opus, aac-lc, mp3, vorbis, flac, alac or pcm"
-    )]
+    /// The format is known, yet not decoded, or could not be decoded faithfully.
+    #[error("{codec} in {container} is not supported; use opus, aac-lc, mp3, vorbis, flac, alac or pcm")]
     UnsupportedCodec {
-        /// The codec's name or number as the container gives it.
+        /// The codec's name, or what the container calls it; `audio` where nobody looked into the container.
         codec: String,
         /// The container's short name.
         container: String,

@@ -15,6 +15,10 @@ const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
 /// The longest packet lasts 120 ms (RFC 6716, 3.2.5).
 const LONGEST_PACKET_MS: usize = 120;
 
+/// The longest delay that is an encoder's, 80 ms at 48 kHz: the pre-roll that RFC 7845, 4.2 advises. Where more is to be
+/// dropped, the beginning of the sound was cut off.
+const DELAY_MAX: u16 = 3_840;
+
 /// The identification header `OpusHead` (RFC 7845, 5.1), which Matroska and MP4 carry as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpusHead {
@@ -59,12 +63,13 @@ impl OpusHead {
         })
     }
 
-    /// Whether its packets can stand in any stream of one or two channels: nothing but its channels and the samples to
-    /// drop would be lost with the header.
+    /// Whether its packets can stand in any stream of one or two channels: nothing but its channels and an encoder's delay
+    /// would be lost with the header.
     pub(crate) fn is_plain(&self) -> bool {
         self.channels <= 2
             && self.streams == 1
             && self.gain == 0
+            && self.pre_skip <= DELAY_MAX
             && self.mapping.iter().copied().eq(0..self.channels)
     }
 

@@ -1,12 +1,9 @@
 //! A recording's packets as they stand in it, for merged files that take them without decoding.
 
-use std::path::Path;
-
 use symphonia::core::packet::Packet;
 
 use super::{Codec, Media};
 use crate::aac::{AAC_FRAME, AacConfig};
-use crate::edits;
 use crate::error::AudioError;
 use crate::opus::{OPUS_RATE, packet_samples};
 use crate::protocol::{Copied, Packets, Shape};
@@ -21,6 +18,10 @@ pub(crate) struct CopiedPacket {
     pub(crate) padding: u64,
 }
 
+/// Samples per channel that are taken for the delay of an encoder of AAC, at most; those known have 1,024 to 2,112. Where
+/// more is to be dropped, the beginning of the sound was cut off.
+const AAC_DELAY_MAX: u16 = 4_096;
+
 /// What packets are, with what is needed to tell a damaged one.
 #[derive(Clone, Copy)]
 enum Stream {
@@ -29,35 +30,28 @@ enum Stream {
 }
 
 impl Media {
-    /// What the packets are, where they can stand in a file with others of their kind. `path` is the recording's own,
-    /// which is read again for its edit list.
-    pub(crate) fn copied(&self, path: &Path) -> Result<Option<Shape>, AudioError> {
+    /// What the packets are, where they can stand in a file with others of their kind. To be asked before the first of them
+    /// is read.
+    pub(crate) fn copied(&self) -> Option<Shape> {
         let shape = |sample_rate, channels, packets, delay| Shape {
             sample_rate,
             channels,
             copied: Some(Copied { packets, delay }),
         };
-        match self.stream() {
-            Some(Stream::Opus { channels, pre_skip }) => {
-                Ok(Some(shape(OPUS_RATE, channels, Packets::Opus, pre_skip)))
-            }
-            Some(Stream::Aac(config)) => {
+        match self.stream()? {
+            Stream::Opus { channels, pre_skip } => Some(shape(OPUS_RATE, channels, Packets::Opus, pre_skip)),
+            Stream::Aac(config) => {
                 let rate = config.sample_rate();
-                let delay = match self.source.container.as_str() {
-                    "mp4" => {
-                        edits::delay(path, self.track, rate).map_err(AudioError::io("reading the input"))?
-                    }
-                    _ => Some(0),
-                };
-                Ok(delay.map(|delay| shape(rate, config.channels, Packets::Aac, delay)))
+                let delay = self.skip.map_or(0, |delay| delay.samples(rate));
+                let delay = u16::try_from(delay).ok().filter(|delay| *delay <= AAC_DELAY_MAX)?;
+                (!self.stated.is_edited).then(|| shape(rate, config.channels, Packets::Aac, delay))
             }
-            None => Ok(None),
         }
     }
 
     fn stream(&self) -> Option<Stream> {
         match &self.codec {
-            Codec::Opus { head, .. } if head.is_plain() => {
+            Codec::Opus { head, .. } if head.is_plain() && !self.chain_differs => {
                 Some(Stream::Opus { channels: head.channels, pre_skip: head.pre_skip })
             }
             Codec::Opus { .. } => None,
@@ -73,7 +67,7 @@ impl Media {
                 Some(Stream::Opus { .. }) => (OPUS_RATE, self.opus_packet(packet, &mut damaged_in_a_row)),
                 Some(Stream::Aac(config)) => (config.sample_rate(), Some(self.aac_packet(packet, config))),
                 None => {
-                    // A chained stream of another kind.
+                    // A chained stream of another kind, which damage has hidden so far.
                     self.cut_short = true;
                     break;
                 }
@@ -87,7 +81,7 @@ impl Media {
 
     /// A damaged packet that is the first has no length, and is left out.
     fn opus_packet(&mut self, packet: Packet, damaged_in_a_row: &mut u32) -> Option<CopiedPacket> {
-        let padding = packet.trim_end.get();
+        let padding = packet.trim_end.get().max(self.padding(OPUS_RATE));
         let (bytes, samples) = match packet_samples(&packet.data) {
             Some(samples) => {
                 self.lost = Some(packet.data[0] & !3);
@@ -107,6 +101,7 @@ impl Media {
         // An MP4 that counts in samples says by a shorter duration that the last packet is not full.
         let counts_samples = self.source.container == "mp4" && self.ticks_of(config.sample_rate());
         let padding = if counts_samples { AAC_FRAME.saturating_sub(packet.dur.get()) } else { 0 };
+        let padding = padding.max(self.padding(config.sample_rate())).min(AAC_FRAME - 1);
         let bytes = if config.begins(&packet.data) {
             packet.data
         } else {

@@ -40,6 +40,25 @@ pub(super) fn merge(
     merge_with(inputs, output, format, 0, Limits::default())
 }
 
+/// Merges recordings whatever is lost of them.
+pub(super) fn merge_all(
+    inputs: &[PathBuf],
+    output: &Path,
+    format: Format,
+) -> Result<MergeReport, AudioError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let decoder = Decoder::new(child(), Limits::default());
+        let (output, lost_share_max) = (output.to_owned(), 1.0);
+        let mut merge = decoder.merge(MergeRequest { output, format, fill_gaps_ms: 0, lost_share_max });
+        for path in inputs {
+            let (chunk_id, path) = (path.display().to_string(), path.clone());
+            merge.add(MergeInput { chunk_id, path, offset_ms: 0 }).await?;
+        }
+        merge.finish().await
+    })
+}
+
 const FORMATS: [Format; 3] =
     [Format::Opus { bits_per_second: 32_000, complexity: 5 }, Format::Flac, Format::Wav];
 

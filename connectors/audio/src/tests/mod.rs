@@ -2,6 +2,7 @@
 
 mod aac;
 mod bad;
+mod corpus;
 mod cut;
 mod flac;
 mod hostile;
@@ -53,7 +54,7 @@ fn child() -> &'static Path {
 /// Runs a program that makes test audio; a missing one is named.
 fn tool(program: &str, arguments: &[&str]) {
     let ended = Command::new(program).args(arguments).output().unwrap_or_else(|cause| {
-        panic!("{program} is needed ({cause}): apt-get install ffmpeg sox espeak-ng")
+        panic!("{program} is needed ({cause}): apt-get install ffmpeg sox espeak-ng opus-tools npm")
     });
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{program} {arguments:?}: {said}");

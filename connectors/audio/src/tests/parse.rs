@@ -1,24 +1,25 @@
 //! Properties of what this crate parses itself: ends of containers, heads of Opus, frames of the protocol. Cases that once
 //! failed are kept beside this file by proptest.
 
-use std::fs::File;
 use std::io::{Read, Write};
 
 use proptest::prelude::*;
 
 use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
+use crate::outline::{self, Outline};
 use crate::protocol::{
     FRAME_BYTES_MAX, FRAME_HEAD, Kind, head, next_packet, parse_head, put_packet, read_frame, write_frame,
 };
-use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
+use crate::source::Part;
 
-type IsWhole = fn(&mut File, u64) -> std::io::Result<bool>;
+type Outliner = fn(&mut Part) -> std::io::Result<Outline>;
 
-/// What is said of a file of these bytes.
-fn whole(is_whole: IsWhole, bytes: &[u8]) -> bool {
+/// What is said of the end of a file of these bytes.
+fn whole(outline: Outliner, bytes: &[u8]) -> bool {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    is_whole(&mut file, bytes.len() as u64).unwrap()
+    let mut file = Part::new(file, Vec::new(), 0..bytes.len() as u64);
+    !outline(&mut file).unwrap().cut_short
 }
 
 /// Some pieces of a file one after the other, with the places where a cut leaves no piece in two.
@@ -50,7 +51,7 @@ fn mp4_box() -> impl Strategy<Value = Vec<u8>> {
 fn element() -> impl Strategy<Value = Vec<u8>> {
     let stated = payload().prop_map(|payload| {
         let length = u16::try_from(payload.len()).unwrap() | 0x4000;
-        [&[0xa3], length.to_be_bytes().as_slice(), &payload].concat()
+        [&[0xec], length.to_be_bytes().as_slice(), &payload].concat()
     });
     prop_oneof![4 => stated, 1 => Just(b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff".to_vec())]
 }
@@ -79,11 +80,11 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 /// Checks that a file is whole where it ends with a piece, and nowhere else. Nothing is as whole as its container says.
-fn check(is_whole: IsWhole, pieces: &[Vec<u8>], empty: bool) -> Result<(), TestCaseError> {
+fn check(outline: Outliner, pieces: &[Vec<u8>], empty: bool) -> Result<(), TestCaseError> {
     let (bytes, ends) = joined(pieces);
     for cut in 0..=bytes.len() {
         let expected = if cut == 0 { empty } else { ends.contains(&cut) };
-        prop_assert_eq!(whole(is_whole, &bytes[..cut]), expected, "cut at {} of {:?}", cut, ends);
+        prop_assert_eq!(whole(outline, &bytes[..cut]), expected, "cut at {} of {:?}", cut, ends);
     }
     Ok(())
 }
@@ -93,17 +94,17 @@ proptest! {
 
     #[test]
     fn mp4_is_whole_between_boxes(boxes in prop::collection::vec(mp4_box(), 1..5)) {
-        check(mp4_is_whole, &boxes, true)?;
+        check(|file| outline::of_mp4(file), &boxes, true)?;
     }
 
     #[test]
     fn matroska_is_whole_between_elements(elements in prop::collection::vec(element(), 1..5)) {
-        check(matroska_is_whole, &elements, true)?;
+        check(outline::of_matroska, &elements, true)?;
     }
 
     #[test]
     fn ogg_is_whole_after_a_page(pages in prop::collection::vec(page(), 1..4)) {
-        check(ogg_is_whole, &pages, false)?;
+        check(|file| outline::of_ogg(file), &pages, false)?;
     }
 }
 
@@ -115,8 +116,10 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         let bytes = [magic, &rest].concat();
-        for is_whole in [mp4_is_whole, matroska_is_whole, ogg_is_whole] {
-            whole(is_whole, &bytes);
+        let outlines: [Outliner; 3] =
+            [|file| outline::of_mp4(file), outline::of_matroska, |file| outline::of_ogg(file)];
+        for outline in outlines {
+            whole(outline, &bytes);
         }
     }
 

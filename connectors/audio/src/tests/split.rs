@@ -8,7 +8,7 @@ use super::{decoded, ffmpeg, speech, split, split_with, wav};
 use crate::{Limits, PLAN_VERSION, PlanMs, SegmentAudio, SplitReport};
 
 /// The segments and the silence between them are the decoded recording, sample for sample.
-fn assert_is_whole(path: &Path, report: &SplitReport, segments: &[SegmentAudio]) {
+pub(super) fn assert_is_whole(path: &Path, report: &SplitReport, segments: &[SegmentAudio]) {
     let samples = decoded(path, 16_000, 1).unwrap();
     assert_eq!(report.duration_ms, samples.len().div_ceil(16) as u64);
     assert_eq!(report.plan_version, PLAN_VERSION);
