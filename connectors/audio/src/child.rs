@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -12,6 +13,7 @@ use crate::limits::Limits;
 use crate::opus::{OPUS_RATE, OpusHead};
 use crate::protocol::{Decoded, Kind, Request, Shape, put_packet, put_samples, write_frame, write_json};
 use crate::resample::Converter;
+use crate::slice::Recording;
 use crate::{encode, split};
 
 /// The longest request that is read; paths are at most 4 KiB each.
@@ -20,7 +22,7 @@ const REQUEST_BYTES_MAX: u64 = 1 << 16;
 /// Samples go to the parent in frames of about this many bytes.
 const SAMPLES_FRAME: usize = 1 << 16;
 
-/// Files that a child may hold open: the standard three, its input, its output, and one to spare.
+/// Files that a child may hold open: the standard three, its input, a header's, its output, and some to spare.
 const FILES_MAX: u64 = 16;
 
 /// Runs the child's whole life; gives its exit code. The application calls it first thing when it was invoked as
@@ -47,9 +49,15 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         .map_err(|cause| AudioError::Protocol { detail: format!("bad request: {cause}") })?;
     restrict(request.limits()).map_err(AudioError::io("setting the limits"))?;
     match &request {
-        Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
-        Request::Decode { path, sample_rate, channels, packets, limits } => {
-            let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
+        Request::Split { path, header, plan, limits } => {
+            split::split(&recording(path, header.as_deref())?, plan, limits, output)
+        }
+        Request::Decode { path, header, sample_rate, channels, packets, limits } => {
+            let recording = recording(path, header.as_deref())?;
+            let media = Media::open(&recording, Wish { rate: *sample_rate, channels: *channels })?;
+            if recording.is_bare_header()? {
+                return report(&Decoded { truncated: false, padding: 0 }, output);
+            }
             match media.opus().filter(|_| *packets).cloned() {
                 Some(head) => copy(media, &head, limits, output),
                 None => decode(media, *sample_rate, limits, output),
@@ -58,6 +66,14 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Encode { path, format, shape, limits } => {
             encode::encode(path, *format, *shape, limits, input, output)
         }
+    }
+}
+
+/// The recording that a request names.
+fn recording(path: &Path, header: Option<&Path>) -> Result<Recording, AudioError> {
+    match header {
+        Some(header) => Recording::slice(path, header),
+        None => Ok(Recording::whole(path)),
     }
 }
 
@@ -105,8 +121,7 @@ fn decode(
     };
     sink.converter.finish(&mut sink.samples)?;
     sink.write(output)?;
-    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding: 0 })
-        .map_err(AudioError::io("answering the parent"))
+    report(&Decoded { truncated: media.truncated(), padding: 0 }, output)
 }
 
 /// Writes the packets of an Opus recording as they are.
@@ -138,7 +153,11 @@ fn copy(
         return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
     }
     write_frame(output, Kind::Packets, &frame).map_err(failed())?;
-    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding }).map_err(failed())
+    report(&Decoded { truncated: media.truncated(), padding }, output)
+}
+
+fn report(decoded: &Decoded, output: &mut impl Write) -> Result<(), AudioError> {
+    write_json(output, Kind::Report, decoded).map_err(AudioError::io("answering the parent"))
 }
 
 /// Converts samples and hands them on in frames, up to the limit.

@@ -1,9 +1,7 @@
 //! Opens a media file by its content and decodes its audio track packet by packet, in constant memory. Runs in the
 //! child only. Declared durations decide nothing; they only tell whether a file was cut short.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
@@ -16,13 +14,11 @@ use symphonia::core::packet::Packet;
 
 use crate::error::AudioError;
 use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead, packet_samples};
+use crate::slice::{EBML, Reader, Recording, is_mp4};
 use crate::whole::{matroska_is_whole, mp4_is_whole, ogg_is_whole};
 
 /// Sample rates that are believed; anything else is a damaged header.
 const RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
-
-/// The first bytes of Matroska and WebM.
-const EBML: &[u8] = b"\x1a\x45\xdf\xa3";
 
 /// Damaged packets in a row after which the rest of a file is given up.
 const DAMAGED_IN_A_ROW: u32 = 200;
@@ -87,14 +83,14 @@ pub(crate) struct Media {
 
 impl Media {
     /// Recognises the file and prepares its first audio track that can be decoded.
-    pub(crate) fn open(path: &Path, wish: Wish) -> Result<Self, AudioError> {
-        let mut file = File::open(path).map_err(AudioError::io("opening the input"))?;
+    pub(crate) fn open(recording: &Recording, wish: Wish) -> Result<Self, AudioError> {
+        let mut file = recording.open().map_err(AudioError::io("opening the input"))?;
         let mut head = Vec::new();
-        let length = file.metadata().map_err(AudioError::io("reading the input"))?.len();
+        let length = file.length();
         if length == 0 {
             return Err(AudioError::Empty);
         }
-        (&file).take(16).read_to_end(&mut head).map_err(AudioError::io("reading the input"))?;
+        (&mut file).take(16).read_to_end(&mut head).map_err(AudioError::io("reading the input"))?;
         let whole = match head.get(..4) {
             Some(b"OggS") => ogg_is_whole(&mut file, length),
             Some(EBML) => matroska_is_whole(&mut file, length),
@@ -103,16 +99,20 @@ impl Media {
         };
         let cut_short = !whole.map_err(AudioError::io("reading the input"))?;
         drop(file);
-        let format = probe(path, &head, cut_short)?;
+        let format = probe(recording, &head, cut_short)?;
         let container = match format.format_info().short_name {
             "isomp4" => "mp4",
             "wave" => "wav",
             other => other,
         }
         .to_owned();
-        let (track, codec, source) = choose_track(format.as_ref(), &container, wish)?;
+        let (track, mut codec, source) = choose_track(format.as_ref(), &container, wish)?;
+        if let (Codec::Opus { head, skip, .. }, true) = (&mut codec, recording.continues()) {
+            (head.pre_skip, *skip) = (0, 0);
+        }
         let channels = wish.channels.unwrap_or(if source.channels > 1 { 2 } else { 1 });
-        let declared_ms = declared_ms(format.as_ref(), track);
+        // What a header declares is not about a slice that has another's.
+        let declared_ms = declared_ms(format.as_ref(), track).filter(|_| !recording.continues());
         Ok(Self {
             format,
             codec,
@@ -122,7 +122,7 @@ impl Media {
             source,
             declared_ms,
             decoded_ms: 0.0,
-            damaged: false,
+            damaged: recording.is_torn(),
             cut_short,
             raw: Vec::new(),
             mixed: Vec::new(),
@@ -269,7 +269,7 @@ fn is_read_failure(cause: &io::Error) -> bool {
 
 /// A damaged file, as a demuxer can still make something of it.
 struct Damaged {
-    file: File,
+    file: Reader,
     /// Without seeking, a demuxer does without the index at the end, which may be lost.
     seekable: bool,
 }
@@ -304,8 +304,8 @@ impl MediaSource for Damaged {
     }
 }
 
-fn probe(path: &Path, head: &[u8], cut_short: bool) -> Result<Box<dyn FormatReader>, AudioError> {
-    let open = || File::open(path).map_err(AudioError::io("opening the input"));
+fn probe(recording: &Recording, head: &[u8], cut_short: bool) -> Result<Box<dyn FormatReader>, AudioError> {
+    let open = || recording.open().map_err(AudioError::io("opening the input"));
     let damaged = |seekable| Ok(Box::new(Damaged { file: open()?, seekable }) as Box<dyn MediaSource>);
     // An MP4 whose last box was cut off opens, but gives no packets while its length is known.
     let first: Box<dyn MediaSource> =
@@ -325,10 +325,6 @@ fn try_format(source: Box<dyn MediaSource>) -> Result<Box<dyn FormatReader>, Med
     let stream = MediaSourceStream::new(source, Default::default());
     let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
     symphonia::default::get_probe().probe(&Hint::new(), stream, format, meta)
-}
-
-fn is_mp4(head: &[u8]) -> bool {
-    head.get(4..8) == Some(b"ftyp")
 }
 
 /// Whether the first bytes are those of a container that carries audio, so that a failure to read on is damage.

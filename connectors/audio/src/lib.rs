@@ -21,6 +21,7 @@ mod port;
 mod process;
 mod protocol;
 mod resample;
+mod slice;
 mod split;
 mod whole;
 
@@ -33,4 +34,5 @@ pub use error::{AudioError, Class};
 pub use limits::Limits;
 pub use merge::{Format, InputReport, InputStatus, Merge, MergeInput, MergeReport, MergeRequest};
 pub use port::AudioPath;
+pub use slice::HEADER_BYTES_MAX;
 pub use split::{PLAN_VERSION, PlanMs, Segment, SplitReport};

@@ -94,6 +94,8 @@ pub struct MergeInput {
     pub chunk_id: String,
     /// A file on disk, whole.
     pub path: PathBuf,
+    /// For a slice without its own header, a file that begins with it; see [`SplitRequest`](crate::SplitRequest).
+    pub header: Option<PathBuf>,
     /// Where it lies in the conversation.
     pub offset_ms: u64,
 }
@@ -236,6 +238,7 @@ impl Merge<'_> {
         let is_opus = matches!(self.request.format, Format::Opus { .. });
         let request = Request::Decode {
             path: input.path.clone(),
+            header: input.header.clone(),
             sample_rate: known.map(|shape| shape.sample_rate).or(is_opus.then_some(OPUS_RATE)),
             channels: known.map(|shape| shape.channels),
             packets: is_opus,

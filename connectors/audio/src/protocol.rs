@@ -62,14 +62,22 @@ impl Kind {
     }
 }
 
-/// The first line on the child's input.
+/// The first line on the child's input. Where a `header` is given, the file at `path` is a slice without its own, and the
+/// header is what that file begins with.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Decode a recording, cut it, answer with segments.
-    Split { path: PathBuf, plan: crate::split::PlanMs, limits: Limits },
+    Split { path: PathBuf, header: Option<PathBuf>, plan: crate::split::PlanMs, limits: Limits },
     /// Decode a recording, answer with samples; where it is Opus and `packets` are wanted, with its packets.
-    Decode { path: PathBuf, sample_rate: Option<u32>, channels: Option<u8>, packets: bool, limits: Limits },
+    Decode {
+        path: PathBuf,
+        header: Option<PathBuf>,
+        sample_rate: Option<u32>,
+        channels: Option<u8>,
+        packets: bool,
+        limits: Limits,
+    },
     /// Take samples, write them to a file.
     Encode { path: PathBuf, format: Format, shape: Shape, limits: Limits },
 }

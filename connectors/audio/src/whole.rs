@@ -1,11 +1,10 @@
 //! Whether a file ends where its container says that it ends, for the containers whose demuxer cannot tell a
 //! recording that was stopped from one that was cut off.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 /// Whether an Ogg file ends with a whole page that ends its stream (RFC 3533, 6).
-pub(crate) fn ogg_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
+pub(crate) fn ogg_is_whole(mut file: impl Read + Seek, length: u64) -> io::Result<bool> {
     const LONGEST_PAGE: u64 = 27 + 255 + 255 * 255;
     file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_PAGE)))?;
     let mut tail = Vec::new();
@@ -19,16 +18,19 @@ pub(crate) fn ogg_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
 }
 
 /// Whether a Matroska file ends at the end of an element (RFC 8794). A browser leaves the sizes of the segment and
-/// its clusters unknown, so all that can be asked is that no element is cut in two.
-pub(crate) fn matroska_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
+/// its clusters unknown, so all that can be asked is that no element is cut in two. Where only a part of a head is left
+/// nothing is missing that this file ever held: a browser's slice ends so, and the next one has the rest.
+pub(crate) fn matroska_is_whole(mut file: impl Read + Seek, length: u64) -> io::Result<bool> {
     const SEGMENT: u64 = 0x1853_8067;
     const CLUSTER: u64 = 0x1f43_b675;
+    const HEAD_BYTES_MAX: u64 = 4 + 8;
     file.seek(SeekFrom::Start(0))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut position = 0;
     while position < length {
-        let Some((id, id_bytes)) = variable(&mut reader, true)? else { return Ok(false) };
-        let Some((size, size_bytes)) = variable(&mut reader, false)? else { return Ok(false) };
+        let torn_head = length - position < HEAD_BYTES_MAX;
+        let Some((id, id_bytes)) = variable(&mut reader, true)? else { return Ok(torn_head) };
+        let Some((size, size_bytes)) = variable(&mut reader, false)? else { return Ok(torn_head) };
         position += id_bytes + size_bytes;
         if id == SEGMENT || id == CLUSTER {
             continue;
@@ -42,7 +44,7 @@ pub(crate) fn matroska_is_whole(file: &mut File, length: u64) -> io::Result<bool
 }
 
 /// Whether an MP4 file ends at the end of a box (ISO/IEC 14496-12, 4.2). One that lasts to the end has size 0.
-pub(crate) fn mp4_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
+pub(crate) fn mp4_is_whole(mut file: impl Read + Seek, length: u64) -> io::Result<bool> {
     let mut position = 0;
     while position < length {
         if length - position < 8 {
@@ -69,7 +71,7 @@ pub(crate) fn mp4_is_whole(file: &mut File, length: u64) -> io::Result<bool> {
 
 /// A number of 1 to 8 bytes whose length is the place of its first set bit, and how many bytes it had. The marker
 /// bit belongs to an element's id and not to its size.
-fn variable(reader: &mut impl Read, keep_marker: bool) -> io::Result<Option<(u64, u64)>> {
+pub(crate) fn variable(reader: &mut impl Read, keep_marker: bool) -> io::Result<Option<(u64, u64)>> {
     let mut bytes = [0; 8];
     let read_all = |result: io::Result<()>| match result {
         Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Ok(false),

@@ -9,6 +9,7 @@ pub mod effects;
 pub mod merge;
 pub mod notify;
 pub mod ports;
+pub mod slices;
 pub mod split;
 pub mod summarize;
 pub mod sweep;

@@ -15,6 +15,15 @@ use tokio::sync::mpsc;
 /// A recording as it comes from the object store.
 pub type Body = BoxStream<'static, Result<Bytes, PortError>>;
 
+/// A recording that is to be decoded.
+pub struct Recording {
+    /// Its bytes.
+    pub body: Body,
+    /// For a slice that goes on where another ended, the bytes of the first slice, which begins with the header of both. Only
+    /// its beginning is read.
+    pub header: Option<Body>,
+}
+
 /// A segment as it comes from the cutter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CutSegment {
@@ -50,7 +59,7 @@ pub struct MergeSource {
     /// Where it lies on the conversation's timeline, in milliseconds.
     pub offset_ms: i64,
     /// Its bytes, or why they cannot be had: a permanent failure skips this input, any other ends the merge.
-    pub body: Result<Body, Failed>,
+    pub recording: Result<Recording, Failed>,
 }
 
 /// What became of a merge's input.
@@ -99,7 +108,7 @@ pub trait Audio: Send + Sync {
 
     /// Decodes and cuts one recording. Segments are sent in order; a full channel makes the cutter wait. Those sent
     /// before a failure are worthless.
-    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed>;
+    async fn split(&self, recording: Recording, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed>;
 
     /// The format of merged files: the ending of their names, and their media type.
     fn merge_format(&self) -> (&'static str, &'static str);

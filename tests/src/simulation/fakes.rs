@@ -14,8 +14,8 @@ use hansard_core::document::Document;
 use hansard_core::id::{Digest, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Notice, Speech, SpeechReply,
-    SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
+    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Notice, Recording, Speech,
+    SpeechReply, SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
@@ -98,6 +98,18 @@ async fn whole(mut body: Body) -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// A recording; of a slice without its own header `name what header-of name`.
+async fn joined(recording: Recording) -> Result<String, Failed> {
+    let body = whole(recording.body).await?;
+    let Some(header) = recording.header else { return Ok(body) };
+    let header = whole(header).await?;
+    if header.ends_with("broken") {
+        return Err(Failed::new(Class::Permanent, "no_header", "the first slice is broken"));
+    }
+    let name = header.split(' ').next().unwrap_or_default();
+    Ok(format!("{body} header-of {name}"))
+}
+
 /// The value after `key=` in a recording.
 fn value(recording: &str, key: &str) -> Option<i64> {
     let word = recording.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -119,8 +131,8 @@ impl Audio for Fakes {
         "simulated"
     }
 
-    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
-        let recording = whole(recording).await?;
+    async fn split(&self, recording: Recording, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
+        let recording = joined(recording).await?;
         let decoded = self.process.call("audio.split", |_| ()).await;
         decoded.map_err(|_| refused("decoder_killed"))?;
         if recording.ends_with("broken") {
@@ -143,7 +155,10 @@ impl Audio for Fakes {
                 break;
             }
         }
-        Ok(Cut { duration_ms, codec: "text".to_owned(), container: "text".to_owned(), ..Cut::default() })
+        let header =
+            recording.split_once(" header-of ").map(|(_, name)| name.rsplit('/').next().unwrap_or(name));
+        let container = header.map_or_else(|| "text".to_owned(), |header| format!("text-behind-{header}"));
+        Ok(Cut { duration_ms, codec: "text".to_owned(), container, ..Cut::default() })
     }
 
     fn merge_format(&self) -> (&'static str, &'static str) {
@@ -153,8 +168,8 @@ impl Audio for Fakes {
     async fn merge(&self, mut sources: BoxStream<'static, MergeSource>) -> Result<Merged, Failed> {
         let (mut inputs, mut file) = (Vec::new(), String::new());
         while let Some(source) = sources.next().await {
-            let body = match source.body {
-                Ok(body) => whole(body).await,
+            let body = match source.recording {
+                Ok(recording) => joined(recording).await,
                 Err(failed) => Err(failed),
             };
             let (status, code, duration_ms) = match body {
