@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::decode::{Media, Wish};
@@ -10,6 +11,7 @@ use crate::error::AudioError;
 use crate::limits::Limits;
 use crate::protocol::{Decoded, Kind, Request, Shape, put_packet, put_samples, write_frame, write_json};
 use crate::resample::Converter;
+use crate::slice::Recording;
 use crate::{encode, sandbox, split};
 
 /// The longest request that is read; paths are at most 4 KiB each.
@@ -65,9 +67,15 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
     match &request {
         Request::Probe { .. } => write_json(output, Kind::Report, &sandbox::allowed())
             .map_err(AudioError::io("answering the parent")),
-        Request::Split { path, plan, limits } => split::split(path, plan, limits, output),
-        Request::Decode { path, sample_rate, channels, packets, limits } => {
-            let media = Media::open(path, Wish { rate: *sample_rate, channels: *channels })?;
+        Request::Split { path, header, plan, limits } => {
+            split::split(&recording(path, header.as_deref())?, plan, limits, output)
+        }
+        Request::Decode { path, header, sample_rate, channels, packets, limits } => {
+            let recording = recording(path, header.as_deref())?;
+            let media = Media::open(&recording, Wish { rate: *sample_rate, channels: *channels })?;
+            if recording.is_bare_header()? {
+                return report(&Decoded { truncated: false, padding: 0 }, output);
+            }
             let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
             match media.copied().filter(wanted) {
                 Some(shape) => copy(media, shape, limits, output),
@@ -77,6 +85,14 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Encode { path, format, shape, limits } => {
             encode::encode(path, *format, *shape, limits, input, output)
         }
+    }
+}
+
+/// The recording that a request names.
+fn recording(path: &Path, header: Option<&Path>) -> Result<Recording, AudioError> {
+    match header {
+        Some(header) => Recording::slice(path, header),
+        None => Ok(Recording::whole(path)),
     }
 }
 
@@ -110,8 +126,7 @@ fn decode(
     };
     sink.converter.finish(&mut sink.samples)?;
     sink.write(output)?;
-    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding: 0 })
-        .map_err(AudioError::io("answering the parent"))
+    report(&Decoded { truncated: media.truncated(), padding: 0 }, output)
 }
 
 /// Writes a recording's packets as they are.
@@ -136,7 +151,11 @@ fn copy(mut media: Media, shape: Shape, limits: &Limits, output: &mut impl Write
         return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
     }
     write_frame(output, Kind::Packets, &frame).map_err(failed())?;
-    write_json(output, Kind::Report, &Decoded { truncated: media.truncated(), padding }).map_err(failed())
+    report(&Decoded { truncated: media.truncated(), padding }, output)
+}
+
+fn report(decoded: &Decoded, output: &mut impl Write) -> Result<(), AudioError> {
+    write_json(output, Kind::Report, decoded).map_err(AudioError::io("answering the parent"))
 }
 
 /// Converts samples and hands them on in frames, up to the limit.

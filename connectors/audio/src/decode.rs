@@ -4,7 +4,6 @@
 mod packets;
 
 use std::collections::VecDeque;
-use std::path::Path;
 
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AAC, CODEC_ID_OPUS, CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW,
@@ -21,6 +20,7 @@ use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
 use crate::outline::{SoundTrack, Ticks};
 use crate::probe::{self, Opened, is_read_failure};
 use crate::sbr;
+use crate::slice::Recording;
 
 /// Sample rates that are believed; anything else is a damaged header.
 const RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
@@ -85,14 +85,21 @@ pub(crate) struct Media {
 }
 
 impl Media {
-    /// Recognises the file and prepares its first audio track that can be decoded.
-    pub(crate) fn open(path: &Path, wish: Wish) -> Result<Self, AudioError> {
-        let Opened { format, container, outline, head } = probe::open(path)?;
+    /// Recognises the recording and prepares its first audio track that can be decoded.
+    pub(crate) fn open(recording: &Recording, wish: Wish) -> Result<Self, AudioError> {
+        let Opened { format, container, outline, head } = probe::open(recording)?;
         let chosen = choose_track(format.as_ref(), &container, &outline.tracks, wish)?;
-        let Chosen { track, codec, source, stated } = chosen;
+        let Chosen { track, mut codec, source, mut stated } = chosen;
         let channels = wish.channels.unwrap_or(if source.channels > 1 { 2 } else { 1 });
+        let mut declared_ms = declared_ms(format.as_ref(), track, &stated);
+        if recording.continues() {
+            // What a header states of a start and an end is not about a slice that has another's.
+            (stated.delay, stated.end, declared_ms) = (None, None, None);
+            if let Codec::Opus { head, .. } = &mut codec {
+                head.pre_skip = 0;
+            }
+        }
         let skip = skip(&codec, &stated);
-        let declared_ms = declared_ms(format.as_ref(), track, &stated);
         let mut media = Self {
             format,
             skip,
@@ -107,7 +114,7 @@ impl Media {
             declared_ms: declared_ms
                 .map(|declared| declared.saturating_sub(skip.map_or(0, |skip| skip.samples(1_000)))),
             decoded_ms: 0.0,
-            damaged: false,
+            damaged: recording.is_torn(),
             cut_short: outline.cut_short,
             raw: Vec::new(),
             mixed: Vec::new(),

@@ -16,6 +16,9 @@ use crate::split::{PlanMs, Segment, SplitReport};
 pub struct SplitRequest {
     /// A file on disk, whole; its name says nothing.
     pub path: PathBuf,
+    /// For a slice without its own header, a file that begins with it; no more of it is read than
+    /// [`HEADER_BYTES_MAX`](crate::HEADER_BYTES_MAX).
+    pub header: Option<PathBuf>,
     /// How to cut it.
     pub plan: PlanMs,
 }
@@ -78,7 +81,12 @@ impl Decoder {
         request: SplitRequest,
         segments: mpsc::Sender<SegmentAudio>,
     ) -> Result<SplitReport, AudioError> {
-        let request = Request::Split { path: request.path, plan: request.plan, limits: self.limits.clone() };
+        let request = Request::Split {
+            path: request.path,
+            header: request.header,
+            plan: request.plan,
+            limits: self.limits.clone(),
+        };
         let mut process = Process::start(&self.program, &request).await?;
         let mut sent = Vec::new();
         loop {

@@ -32,6 +32,12 @@ pub enum AudioError {
         /// The container's short name.
         container: String,
     },
+    /// A slice without its own header has none before it that fits.
+    #[error("the slice has no header ({detail}); upload the recorder's first slice, with the header in it")]
+    NoHeader {
+        /// What was there instead.
+        detail: String,
+    },
     /// The container holds no audio track, for instance only video.
     #[error("the {container} file has no audio track")]
     NoAudioTrack {
@@ -126,6 +132,7 @@ impl AudioError {
             Self::Empty => "empty",
             Self::NotAudio => "not_audio",
             Self::UnsupportedCodec { .. } => "unsupported_codec",
+            Self::NoHeader { .. } => "no_header",
             Self::NoAudioTrack { .. } => "no_audio_track",
             Self::Corrupt { .. } => "corrupt",
             Self::TooLong { .. } => "too_long",
@@ -149,6 +156,7 @@ impl AudioError {
             Self::Empty
             | Self::NotAudio
             | Self::UnsupportedCodec { .. }
+            | Self::NoHeader { .. }
             | Self::NoAudioTrack { .. }
             | Self::Corrupt { .. }
             | Self::TooLong { .. }

@@ -35,6 +35,7 @@ mod protocol;
 mod resample;
 mod sandbox;
 mod sbr;
+mod slice;
 mod source;
 mod split;
 
@@ -47,4 +48,5 @@ pub use error::{AudioError, Class};
 pub use limits::Limits;
 pub use merge::{Format, InputReport, InputStatus, Merge, MergeInput, MergeReport, MergeRequest};
 pub use port::AudioPath;
+pub use slice::HEADER_BYTES_MAX;
 pub use split::{PLAN_VERSION, PlanMs, Segment, SplitReport};

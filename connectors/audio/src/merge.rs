@@ -129,6 +129,8 @@ pub struct MergeInput {
     pub chunk_id: String,
     /// A file on disk, whole.
     pub path: PathBuf,
+    /// For a slice without its own header, a file that begins with it; see [`SplitRequest`](crate::SplitRequest).
+    pub header: Option<PathBuf>,
     /// Where it lies in the conversation.
     pub offset_ms: u64,
 }
@@ -274,6 +276,7 @@ impl Merge<'_> {
         let format = self.request.format;
         let request = Request::Decode {
             path: input.path.clone(),
+            header: input.header.clone(),
             sample_rate: known.map(|shape| shape.sample_rate).or(format.rate()),
             channels: known.map(|shape| shape.channels),
             packets: format.copies(),

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use hansard_core::redelivery::Class as Redelivery;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Sources,
+    Audio, Body, Cut, CutSegment, MergeSource, Merged, MergedFile, MergedInput, Recording, Sources,
 };
 use hansard_runtime::stage::Failed;
 use hansard_schemas::SplitSegment;
@@ -18,8 +18,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use crate::{
-    AudioError, Class, Decoder, Format, InputReport, MergeInput, MergeRequest, PLAN_VERSION, PlanMs,
-    SegmentAudio, SplitRequest,
+    AudioError, Class, Decoder, Format, HEADER_BYTES_MAX, InputReport, MergeInput, MergeRequest,
+    PLAN_VERSION, PlanMs, SegmentAudio, SplitRequest,
 };
 
 /// Segments that wait between the child and the stage.
@@ -69,6 +69,16 @@ impl AudioPath {
         writer.flush().await.map_err(io("writing a temporary file"))?;
         Ok(file)
     }
+
+    /// The recording in a temporary file, and in another, where it is a slice, what the file with its header begins with.
+    async fn fetch(&self, recording: Recording) -> Result<(NamedTempFile, Option<NamedTempFile>), Failed> {
+        let file = self.download(recording.body).await?;
+        let header = match recording.header {
+            Some(header) => Some(self.download(first(header, HEADER_BYTES_MAX)).await?),
+            None => None,
+        };
+        Ok((file, header))
+    }
 }
 
 #[async_trait]
@@ -77,10 +87,11 @@ impl Audio for AudioPath {
         PLAN_VERSION
     }
 
-    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
-        let file = self.download(recording).await?;
+    async fn split(&self, recording: Recording, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
+        let (file, header) = self.fetch(recording).await?;
         let (sender, mut receiver) = mpsc::channel::<SegmentAudio>(SEGMENTS_WAITING);
-        let request = SplitRequest { path: file.path().to_owned(), plan: self.plan };
+        let request =
+            SplitRequest { path: file.path().to_owned(), header: path_of(header.as_ref()), plan: self.plan };
         let pass_on = async move {
             while let Some(audio) = receiver.recv().await {
                 if segments.send(segment(audio)).await.is_err() {
@@ -133,20 +144,23 @@ impl AudioPath {
         });
         let mut inputs = Vec::new();
         while let Some(source) = sources.next().await {
-            let body = match source.body {
-                Ok(body) => self.download(body).await,
+            let files = match source.recording {
+                Ok(recording) => self.fetch(recording).await,
                 Err(failed) => Err(failed),
             };
             let offset_ms = u64::try_from(source.offset_ms).unwrap_or(0);
-            let input = |path| MergeInput { chunk_id: source.chunk_id.clone(), path, offset_ms };
-            let report = match body {
-                Ok(file) => match merge.add(input(file.path().to_owned())).await {
-                    Ok(report) => report,
-                    Err(AudioError::CannotCopy { .. }) => return Ok(None),
-                    Err(error) => return Err(failed(&error)),
-                },
+            let input =
+                |path, header| MergeInput { chunk_id: source.chunk_id.clone(), path, header, offset_ms };
+            let report = match files {
+                Ok((file, header)) => {
+                    match merge.add(input(file.path().to_owned(), path_of(header.as_ref()))).await {
+                        Ok(report) => report,
+                        Err(AudioError::CannotCopy { .. }) => return Ok(None),
+                        Err(error) => return Err(failed(&error)),
+                    }
+                }
                 Err(failed) if failed.class == Redelivery::Permanent => {
-                    merge.add_skipped(input(PathBuf::new()), failed.code)
+                    merge.add_skipped(input(PathBuf::new(), None), failed.code)
                 }
                 Err(failed) => return Err(failed),
             };
@@ -173,6 +187,22 @@ impl AudioPath {
         };
         Ok(Some(Merged { file: Ok(file), inputs: report.inputs.iter().map(merged_input).collect() }))
     }
+}
+
+/// No more of a body than `bytes_max`; what is not asked for is not fetched.
+fn first(body: Body, bytes_max: u64) -> Body {
+    let most = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let cut = body.scan(most, |left, part| {
+        let part = part.map(|mut part| part.split_to(part.len().min(*left)));
+        *left -= part.as_ref().map_or(0, Bytes::len);
+        let more = part.as_ref().map_or(true, |part| !part.is_empty());
+        futures::future::ready(more.then_some(part))
+    });
+    cut.boxed()
+}
+
+fn path_of(file: Option<&NamedTempFile>) -> Option<PathBuf> {
+    file.map(|file| file.path().to_owned())
 }
 
 fn segment(audio: SegmentAudio) -> CutSegment {

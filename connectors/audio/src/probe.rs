@@ -1,9 +1,7 @@
 //! Recognises a file by its content and opens it with the demuxer that its first bytes name. A demuxer that finds its own
 //! marks somewhere in a file of another kind is not believed. Runs in the child only.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
 
 use symphonia::core::errors::Error as MediaError;
 use symphonia::core::formats::probe::Hint;
@@ -14,6 +12,7 @@ use symphonia::core::meta::MetadataOptions;
 use crate::error::AudioError;
 use crate::foreign;
 use crate::outline::{self, Outline, Wave};
+use crate::slice::Recording;
 use crate::source::{Damaged, Part};
 
 /// Bytes at the start that tell what a file is.
@@ -60,15 +59,14 @@ impl Kind {
     }
 }
 
-/// Recognises and opens a file.
-pub(crate) fn open(path: &Path) -> Result<Opened, AudioError> {
+/// Recognises and opens a recording.
+pub(crate) fn open(recording: &Recording) -> Result<Opened, AudioError> {
     let io = || AudioError::io("reading the input");
-    let file = File::open(path).map_err(AudioError::io("opening the input"))?;
-    let length = file.metadata().map_err(io())?.len();
+    let mut file = recording.open().map_err(AudioError::io("opening the input"))?;
+    let length = file.length();
     if length == 0 {
         return Err(AudioError::Empty);
     }
-    let mut file = Part::new(file, Vec::new(), 0..length);
     let start = behind_tags(&file).map_err(io())?;
     let mut head = vec![0; usize::try_from((length - start).min(HEAD)).unwrap_or(0)];
     file.read_at(&mut head, start).map_err(io())?;

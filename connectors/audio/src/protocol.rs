@@ -62,15 +62,17 @@ impl Kind {
     }
 }
 
-/// The first line on the child's input.
+/// The first line on the child's input. Where a `header` is given, the file at `path` is a slice without its own, and the
+/// header is what that file begins with.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Decode a recording, cut it, answer with segments.
-    Split { path: PathBuf, plan: crate::split::PlanMs, limits: Limits },
+    Split { path: PathBuf, header: Option<PathBuf>, plan: crate::split::PlanMs, limits: Limits },
     /// Decode a recording, answer with samples; where its packets are of a kind in `packets`, with those.
     Decode {
         path: PathBuf,
+        header: Option<PathBuf>,
         sample_rate: Option<u32>,
         channels: Option<u8>,
         packets: Vec<Packets>,
@@ -92,12 +94,15 @@ impl Request {
         }
     }
 
-    /// The only file that the child may read.
-    pub(crate) fn reads(&self) -> Option<&Path> {
-        match self {
-            Self::Split { path, .. } | Self::Decode { path, .. } => Some(path),
-            Self::Encode { .. } | Self::Probe { .. } => None,
-        }
+    /// The only files that the child may read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
+        let (path, header) = match self {
+            Self::Split { path, header, .. } | Self::Decode { path, header, .. } => {
+                (Some(path), header.as_ref())
+            }
+            Self::Encode { .. } | Self::Probe { .. } => (None, None),
+        };
+        path.into_iter().chain(header).map(PathBuf::as_path)
     }
 
     /// The only file that the child may write, and read again.

@@ -1,4 +1,4 @@
-//! What holds a child: limits on its time, memory and files, the one file of its request and no other (Landlock), and
+//! What holds a child: limits on its time, memory and files, the files of its request and no other (Landlock), and
 //! the system calls that decoding needs and no other (seccomp). All of it is irrevocable and set before the child
 //! touches a byte of media.
 //!
@@ -14,8 +14,8 @@ use std::process::Command;
 use alloc::collections::BTreeMap;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{
@@ -27,7 +27,7 @@ use crate::error::AudioError;
 use crate::limits::Limits;
 use crate::protocol::Request;
 
-/// Files that a child may hold open: the standard three, its input, its output, and some to spare.
+/// Files that a child may hold open: the standard three, its input, a header's, its output, and some to spare.
 const FILES_MAX: u64 = 16;
 
 /// The rules of Landlock that are asked for. An older kernel sets those that it knows.
@@ -72,11 +72,11 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-/// Puts this process under the limits of its request, and lets it have only the request's file.
+/// Puts this process under the limits of its request, and lets it have only the request's files.
 pub(crate) fn enter(request: &Request) -> Result<(), AudioError> {
     limit(request.limits()).map_err(AudioError::io("setting the limits"))?;
-    let (reads, writes) =
-        (request.reads().map(input).transpose()?, request.writes().map(output).transpose()?);
+    let reads = request.reads().map(input).collect::<Result<Vec<_>, _>>()?;
+    let writes = request.writes().map(output).transpose()?;
     close_files(reads, writes).map_err(failed("closing the files"))?;
     close_calls().map_err(failed("closing the system calls"))
 }
@@ -114,19 +114,20 @@ fn output(path: &Path) -> Result<PathFd, AudioError> {
     PathFd::new(path).map_err(failed("opening the merged file"))
 }
 
-/// From here on nothing can be opened but these two, no port, and no signal sent outside.
-fn close_files(reads: Option<PathFd>, writes: Option<PathFd>) -> Result<(), RulesetError> {
-    let allow = |rules: RulesetCreated, file: Option<PathFd>, access| match file {
-        Some(file) => rules.add_rule(PathBeneath::new(file, access)),
-        None => Ok(rules),
-    };
-    let rules = Ruleset::default()
+/// From here on nothing can be opened but these, no port, and no signal sent outside.
+fn close_files(reads: Vec<PathFd>, writes: Option<PathFd>) -> Result<(), RulesetError> {
+    let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
-    let rules = allow(rules, reads, AccessFs::ReadFile.into())?;
-    let rules = allow(rules, writes, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate)?;
+    for file in reads {
+        rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile))?;
+    }
+    if let Some(file) = writes {
+        let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+        rules = rules.add_rule(PathBeneath::new(file, access))?;
+    }
     rules.restrict_self().map(drop)
 }
 

@@ -2,7 +2,6 @@
 //! FLAC file a segment. Holds about one segment of audio at a time, however long the recording.
 
 use std::io::Write;
-use std::path::Path;
 
 use earshot::Detector;
 use hansard_jobs::ports::Peaks;
@@ -16,6 +15,7 @@ use crate::flac;
 use crate::limits::Limits;
 use crate::protocol::{Kind, write_frame, write_json};
 use crate::resample::Converter;
+use crate::slice::Recording;
 
 /// Names what decides where the cuts lie: the plan's rules and the voice detector. It changes when they do, so
 /// that two splits of one recording can be told apart.
@@ -119,16 +119,16 @@ pub struct SplitReport {
     pub segments: Vec<Segment>,
 }
 
-/// Splits the recording at `path` and writes segments, then the report.
+/// Splits the recording and writes segments, then the report.
 pub(crate) fn split(
-    path: &Path,
+    recording: &Recording,
     plan: &PlanMs,
     limits: &Limits,
     out: &mut impl Write,
 ) -> Result<(), AudioError> {
     let frames =
         plan.frames().ok_or_else(|| AudioError::Protocol { detail: format!("unsound plan {plan:?}") })?;
-    let mut media = Media::open(path, Wish { rate: Some(RATE), channels: Some(1) })?;
+    let mut media = Media::open(recording, Wish { rate: Some(RATE), channels: Some(1) })?;
     let mut source = media.source().clone();
     let mut converter = Converter::new(RATE, 1);
     let mut splitter = Splitter::new(frames, plan.voice_score, limits, out);
@@ -145,7 +145,7 @@ pub(crate) fn split(
     peaks.push(&fresh);
     splitter.push(&mut fresh)?;
     let (samples, silent) = splitter.finish()?;
-    if samples == 0 {
+    if samples == 0 && !recording.is_bare_header()? {
         return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
     }
     let report = SplitReport {

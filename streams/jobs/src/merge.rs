@@ -3,7 +3,8 @@
 //! Consumes: `Finalize`. Emits: `Merge`, naming each input with its status; or a terminal `Failure`. Key: the
 //! conversation. Effect: reads every chunk that arrived, in timeline order, and writes one object and its waveform, which
 //! is put together from those that split wrote: where packets are copied, nothing is decoded. Bad input: a bad chunk is
-//! skipped with its reason; a newer revision makes this one superseded, without paying.
+//! skipped with its reason; a newer revision makes this one superseded, without paying. A slice's header is taken from the
+//! chunks that the Finalize names, so what goes into a merge is what its journal's key covers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +20,13 @@ use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{
-    Finalize, Merge as MergeRecord, MergeInput, Object, Record, RecordName, encode, upload_digest,
+    Finalize, Merge as MergeRecord, MergeInput, Record, RecordName, Upload, encode, upload_digest,
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::effects::{Effect, Known, event_of, journal_key, known, name, peaks_key, result, segments_prefix};
+use crate::effects::{Effect, Known, event_of, journal_key, known, peaks_key, result, segments_prefix};
 use crate::ports::{Audio, MergeSource, Merged, Peaks};
+use crate::slices;
 
 /// Waveforms that are read at the same time.
 const PEAKS_AT_ONCE: usize = 8;
@@ -38,10 +40,11 @@ pub struct Merge {
 /// One chunk that is to be merged.
 #[derive(Clone)]
 struct Source {
-    chunk: String,
+    upload: Upload,
     upload_digest: Digest,
     offset_ms: i64,
-    object: Object,
+    /// For a slice without its own header, the upload that has it, or why there is none.
+    header: Result<Option<Upload>, Failed>,
 }
 
 impl Merge {
@@ -124,17 +127,16 @@ impl Merge {
 
     /// The recordings one by one, each opened when its turn comes.
     fn open(&self, sources: Vec<Source>) -> BoxStream<'static, MergeSource> {
-        let objects = Arc::clone(&self.effect.ports.objects);
+        let ports = self.effect.ports.clone();
         let storage = Arc::clone(&self.effect.storage);
         let opened = stream::iter(sources).then(move |source| {
-            let (objects, storage) = (Arc::clone(&objects), Arc::clone(&storage));
+            let (ports, storage) = (ports.clone(), Arc::clone(&storage));
             async move {
-                let etag = (!source.object.etag.is_empty()).then_some(source.object.etag.as_str());
-                let body = match storage.check(&source.object) {
+                let recording = match source.header {
+                    Ok(header) => slices::open(&ports, &storage, &source.upload, header.as_ref()).await,
                     Err(failed) => Err(failed),
-                    Ok(()) => objects.get(&name(&source.object), etag).await.map_err(Failed::from),
                 };
-                MergeSource { chunk_id: source.chunk, offset_ms: source.offset_ms, body }
+                MergeSource { chunk_id: source.upload.chunk_id, offset_ms: source.offset_ms, recording }
             }
         });
         opened.boxed()
@@ -163,23 +165,29 @@ fn failed(record: MergeRecord, code: &str) -> MergeRecord {
 
 /// The chunks that arrived, in timeline order, with what stands for each.
 fn sources(finalize: &Finalize, known: &Known) -> Vec<Source> {
-    let mut objects = BTreeMap::new();
+    let mut uploads = BTreeMap::new();
     for row in &known.rows {
         if let Record::Upload(upload) = &*row.record {
-            objects.insert((upload.chunk_id.as_str(), upload_digest(upload)), &upload.object);
+            uploads.insert((upload.chunk_id.as_str(), upload_digest(upload)), upload);
         }
     }
-    let source = |chunk: &hansard_schemas::FinalizeChunk| {
+    let standing = |chunk: &hansard_schemas::FinalizeChunk| {
         let standing = known.window.standing_upload(&ChunkId::new(chunk.chunk_id.as_str()).ok()?)?;
-        let object = objects.get(&(chunk.chunk_id.as_str(), standing.digest.to_string()))?;
-        Some(Source {
-            chunk: chunk.chunk_id.clone(),
-            upload_digest: standing.digest,
-            offset_ms: chunk.offset_ms,
-            object: (*object).clone(),
-        })
+        let upload = uploads.get(&(chunk.chunk_id.as_str(), standing.digest.to_string()))?;
+        Some((*upload, standing.digest, chunk.offset_ms))
     };
-    finalize.chunks.iter().filter_map(source).collect()
+    let arrived: Vec<_> = finalize.chunks.iter().filter_map(standing).collect();
+    let all: Vec<&Upload> = arrived.iter().map(|(upload, ..)| *upload).collect();
+    let source = |(upload, upload_digest, offset_ms): (&Upload, Digest, i64)| {
+        let header = if upload.continues {
+            let header = slices::header_of(upload, &all).cloned();
+            header.map(Some).ok_or_else(|| slices::missing(upload, Class::Permanent))
+        } else {
+            Ok(None)
+        };
+        Source { upload: upload.clone(), upload_digest, offset_ms, header }
+    };
+    arrived.into_iter().map(source).collect()
 }
 
 /// What goes into a merge: the format, and each chunk's id, Upload and offset.
@@ -191,7 +199,7 @@ fn input_digest(format: &str, sources: &[Source]) -> Digest {
     };
     part(format.as_bytes());
     for source in sources {
-        part(source.chunk.as_bytes());
+        part(source.upload.chunk_id.as_bytes());
         part(&source.upload_digest.0);
         part(&source.offset_ms.to_be_bytes());
     }

@@ -146,7 +146,7 @@ impl Stage for Notify {
         hansard_schemas::Stage::Notify
     }
 
-    fn shares_a_dependency(&self) -> bool {
+    fn shares_a_dependency(&self, _code: &str) -> bool {
         // One receiver that is gone is no reason to keep the others waiting.
         false
     }

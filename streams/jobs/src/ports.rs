@@ -17,6 +17,15 @@ pub use crate::peaks::Peaks;
 /// A recording as it comes from the object store.
 pub type Body = BoxStream<'static, Result<Bytes, PortError>>;
 
+/// A recording that is to be decoded.
+pub struct Recording {
+    /// Its bytes.
+    pub body: Body,
+    /// For a slice that goes on where another ended, the bytes of the first slice, which begins with the header of both. Only
+    /// its beginning is read.
+    pub header: Option<Body>,
+}
+
 /// A segment as it comes from the cutter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CutSegment {
@@ -54,7 +63,7 @@ pub struct MergeSource {
     /// Where it lies on the conversation's timeline, in milliseconds.
     pub offset_ms: i64,
     /// Its bytes, or why they cannot be had: a permanent failure skips this input, any other ends the merge.
-    pub body: Result<Body, Failed>,
+    pub recording: Result<Recording, Failed>,
 }
 
 /// Opens the recordings of a merge from the first on, each when its turn comes; may be called again.
@@ -110,7 +119,7 @@ pub trait Audio: Send + Sync {
 
     /// Decodes and cuts one recording. Segments are sent in order; a full channel makes the cutter wait. Those sent
     /// before a failure are worthless.
-    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed>;
+    async fn split(&self, recording: Recording, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed>;
 
     /// The format that merged files are asked to have. Together with the recordings it decides what they are.
     fn merge_format(&self) -> &'static str;

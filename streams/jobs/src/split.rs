@@ -3,6 +3,11 @@
 //! Consumes: `Upload`. Emits: `Split` and its `Segment`s, or a terminal `Failure`. Key: the conversation. Effect: decodes
 //! and cuts the object, pinned by its ETag; writes the segments under their hash and reads them back, the waveform beside
 //! them, then the journal. Bad input: permanent failure with the decoder's code. It never deletes the original.
+//!
+//! A slice without its own header is read with that of an earlier upload of its track. That one may come later, and its
+//! row a moment after it: until then `no_header` is transient, so the slice goes through the retry tiers, and rests as a
+//! dead letter if it has not come by then, to be redriven when it has. The journal's key stays the Upload's digest: the
+//! first Split of an Upload stands, so that another header, known later, could only pay for one that nobody counts.
 
 use std::sync::Arc;
 
@@ -22,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::aggregate::{hex, segment};
 use crate::effects::{Effect, digest, event_of, journal_key, name, peaks_key, result, segments_prefix};
 use crate::ports::{Audio, CutSegment};
+use crate::slices;
 
 /// Segments that wait between the cutter and the object store.
 const SEGMENTS_WAITING: usize = 4;
@@ -39,9 +45,19 @@ impl Split {
         Self { effect, audio }
     }
 
-    async fn cut(&self, upload: &Upload, digest: &str) -> Result<Bytes, Failed> {
-        let etag = (!upload.object.etag.is_empty()).then_some(upload.object.etag.as_str());
-        let body = self.effect.ports.objects.get(&name(&upload.object), etag).await?;
+    /// The upload whose header goes before this one, where it has none of its own.
+    async fn header(&self, upload: &Upload) -> Result<Option<Upload>, Failed> {
+        if !upload.continues {
+            return Ok(None);
+        }
+        let rows = self.effect.ports.facts.read(&upload.conversation_id).await?;
+        let header = slices::header_of(upload, &slices::standing(&rows)).cloned();
+        header.map(Some).ok_or_else(|| slices::missing(upload, Class::Transient))
+    }
+
+    async fn cut(&self, upload: &Upload, header: Option<&Upload>, digest: &str) -> Result<Bytes, Failed> {
+        let Effect { ports, storage, .. } = &self.effect;
+        let recording = slices::open(ports, storage, upload, header).await?;
         let key_prefix = segments_prefix(&upload.conversation_id, digest);
         let (sender, mut receiver) = mpsc::channel(SEGMENTS_WAITING);
         let keep = async {
@@ -52,7 +68,7 @@ impl Split {
             }
             Ok::<_, Failed>(kept)
         };
-        let (cut, segments) = futures::future::join(self.audio.split(body, sender), keep).await;
+        let (cut, segments) = futures::future::join(self.audio.split(recording, sender), keep).await;
         // Where the store failed, the cutter only saw its receiver go.
         let (segments, cut) = (segments?, cut?);
         if !cut.peaks.is_empty() {
@@ -109,6 +125,11 @@ impl Stage for Split {
         hansard_schemas::Stage::Split
     }
 
+    fn shares_a_dependency(&self, code: &str) -> bool {
+        // A slice waits for a record that its own producer owes.
+        code != slices::NO_HEADER
+    }
+
     fn wants(&self, record: &Record) -> bool {
         matches!(record, Record::Upload(_))
     }
@@ -118,7 +139,8 @@ impl Stage for Split {
         self.effect.storage.check(&upload.object)?;
         let upload_digest = upload_digest(upload);
         let key = journal_key(&upload.conversation_id, self.stage(), digest(&upload_digest)?, 0);
-        let call = |_| self.cut(upload, &upload_digest);
+        let header = self.header(upload).await?;
+        let call = |_| self.cut(upload, header.as_ref(), &upload_digest);
         let paid = self.effect.pay(&key, input, call).await?;
         let Paid::Result(bytes) = paid else { return Ok(Answer::Parked) };
         let Record::Split(mut split) = result(&bytes)? else {

@@ -15,8 +15,6 @@ const CONVERSATIONS: usize = 3;
 /// The answers of the last calls of one stage.
 #[derive(Debug, Default)]
 pub(crate) struct RecentCalls {
-    /// Whether they all go to one dependency.
-    alike: bool,
     calls: VecDeque<(Arc<[u8]>, Option<&'static str>)>,
     pauses: u32,
     /// When the last pause is over.
@@ -33,19 +31,16 @@ pub(crate) enum Verdict {
 }
 
 impl RecentCalls {
-    /// None yet; `alike` where they all go to one dependency, so that their answers tell of it.
-    pub(crate) fn new(alike: bool) -> Self {
-        Self { alike, ..Self::default() }
-    }
-
     /// Remembers an outcome. A retry turns into a wait where most of the last 20 calls, from at least three
-    /// conversations, ended in the same transient answer; the log is not to be shovelled into retry topics.
+    /// conversations, ended in the same transient answer; the log is not to be shovelled into retry topics. `alike` says of an
+    /// answer's code whether it tells of a dependency that they share.
     pub(crate) fn judge(
         &mut self,
         conversation: &Arc<[u8]>,
         outcome: Outcome,
         policy: &Policy,
         now: Timestamp,
+        alike: impl Fn(&str) -> bool,
     ) -> Verdict {
         let ending = match outcome {
             Outcome::Emit(ending) => ending,
@@ -56,7 +51,7 @@ impl RecentCalls {
             self.calls.pop_front();
         }
         match ending.transient {
-            Some(code) if self.is_outage(code) => {
+            Some(code) if alike(code) && self.is_outage(code) => {
                 self.wait(format!("most calls end in {code}"), None, policy, now)
             }
             Some(_) => Verdict::Commit(ending),
@@ -97,7 +92,7 @@ impl RecentCalls {
         let most = conversations.len() * 2 > CALLS;
         conversations.sort_unstable();
         conversations.dedup();
-        self.alike && most && conversations.len() >= CONVERSATIONS
+        most && conversations.len() >= CONVERSATIONS
     }
 }
 
@@ -111,7 +106,7 @@ mod tests {
 
     fn judge(calls: &mut RecentCalls, conversation: usize, ending: Ending) -> Verdict {
         let name = Arc::from(format!("c{conversation}").into_bytes());
-        calls.judge(&name, Outcome::Emit(ending), &Policy::default(), Timestamp(0))
+        calls.judge(&name, Outcome::Emit(ending), &Policy::default(), Timestamp(0), |code| code != "alone")
     }
 
     fn wait(verdict: Verdict) -> Millis {
@@ -123,7 +118,7 @@ mod tests {
 
     #[test]
     fn eleven_of_twenty_from_three_conversations_are_an_outage() {
-        let mut calls = RecentCalls::new(true);
+        let mut calls = RecentCalls::default();
         for n in 0..10 {
             assert_eq!(
                 judge(&mut calls, n % 3, retry("timeout")),
@@ -138,7 +133,7 @@ mod tests {
 
     #[test]
     fn two_conversations_are_bad_luck() {
-        let mut calls = RecentCalls::new(true);
+        let mut calls = RecentCalls::default();
         for n in 0..40 {
             assert_eq!(
                 judge(&mut calls, n % 2, retry("timeout")),
@@ -150,22 +145,22 @@ mod tests {
 
     #[test]
     fn many_dependencies_are_no_outage() {
-        let mut calls = RecentCalls::new(false);
+        let mut calls = RecentCalls::default();
         for n in 0..40 {
-            let verdict = judge(&mut calls, n, retry("timeout"));
-            assert_eq!(verdict, Verdict::Commit(retry("timeout")), "call {n}");
+            let verdict = judge(&mut calls, n, retry("alone"));
+            assert_eq!(verdict, Verdict::Commit(retry("alone")), "call {n}");
         }
     }
 
     #[test]
     fn the_wait_is_bounded_and_starts_anew_after_a_success() {
-        let mut calls = RecentCalls::new(true);
+        let mut calls = RecentCalls::default();
         let policy = Policy::default();
         let name: Arc<[u8]> = Arc::from(b"c".to_vec());
         let down = || Outcome::Wait { cause: "down".to_owned(), retry_after: None };
         let mut now = Timestamp(0);
         let mut again = || {
-            let delay = wait(calls.judge(&name, down(), &policy, now));
+            let delay = wait(calls.judge(&name, down(), &policy, now, |_| true));
             now = now + delay;
             delay
         };
@@ -173,17 +168,17 @@ mod tests {
         assert_eq!(waits[..3], [policy.pause_base, Millis(2000), Millis(4000)]);
         assert_eq!(waits.iter().max(), Some(&policy.pause_cap));
         judge(&mut calls, 0, Ending::default());
-        assert_eq!(wait(calls.judge(&name, down(), &policy, now)), policy.pause_base);
+        assert_eq!(wait(calls.judge(&name, down(), &policy, now, |_| true)), policy.pause_base);
     }
 
     #[test]
     fn calls_that_fail_together_are_one_pause() {
-        let mut calls = RecentCalls::new(true);
+        let mut calls = RecentCalls::default();
         let policy = Policy::default();
         let name: Arc<[u8]> = Arc::from(b"c".to_vec());
         let mut down = |now: i64| {
             let outcome = Outcome::Wait { cause: "down".to_owned(), retry_after: None };
-            wait(calls.judge(&name, outcome, &policy, Timestamp(now)))
+            wait(calls.judge(&name, outcome, &policy, Timestamp(now), |_| true))
         };
         assert!((0..16).all(|at| down(at) == Millis(1000)), "sixteen in flight");
         assert_eq!(down(999), Millis(1000));

@@ -124,7 +124,7 @@ impl Effects {
             committing: None,
             times: Vec::new(),
             oversized: Oversized::default(),
-            calls: RecentCalls::new(self.stage.shares_a_dependency()),
+            calls: RecentCalls::default(),
             waits_for: None,
             drain_until: None,
         };
@@ -283,7 +283,8 @@ impl Effects {
     fn ended(&self, running: &mut Running, ended: Ended, now: Timestamp) {
         let Ended { start, outcome } = ended;
         running.lanes.ended(&start.conversation);
-        match running.calls.judge(&start.conversation, outcome, &self.redeliver.policy, now) {
+        let alike = |code: &str| self.stage.shares_a_dependency(code);
+        match running.calls.judge(&start.conversation, outcome, &self.redeliver.policy, now, alike) {
             Verdict::Wait(delay, cause) => {
                 tracing::warn!(
                     stage = self.stage.stage().as_str(),

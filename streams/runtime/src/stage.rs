@@ -105,8 +105,9 @@ pub trait Stage: Send + Sync {
     /// Which stage it is.
     fn stage(&self) -> hansard_schemas::Stage;
 
-    /// Whether its calls all go to one dependency, so that many that end alike tell of it and not of their records.
-    fn shares_a_dependency(&self) -> bool {
+    /// Whether calls that end in this transient code go to one dependency, so that many that end alike tell of it and not of
+    /// their records.
+    fn shares_a_dependency(&self, _code: &str) -> bool {
         true
     }
 

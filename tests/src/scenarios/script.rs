@@ -275,6 +275,7 @@ impl Script {
             track: words.valued.get("track").map(|track| (*track).to_owned()).unwrap_or_default(),
             sequence: words.number("seq"),
             recorded_at: words.length("recorded").map_or(now.0, |at| START.0 + at.0),
+            continues: words.has("continues"),
             bytes: words.number("bytes"),
             prefix: words.valued.get("prefix").map(|prefix| (*prefix).to_owned()),
         };

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hansard_core::id::Timestamp;
 use hansard_jobs::sweep::Report;
 use hansard_runtime::driver::Stored;
-use hansard_schemas::{Conversation, Delivery, Failure, Finalize, Merge, Record, Summary, Topic, decode};
+use hansard_schemas::{
+    Conversation, Delivery, Failure, Finalize, Merge, Record, Split, Summary, Topic, decode,
+};
 
 use crate::simulation::deployment::{Deployment, START};
 
@@ -18,6 +20,7 @@ struct Told {
     statuses: Vec<Conversation>,
     failures: Vec<Failure>,
     deliveries: Vec<Delivery>,
+    splits: Vec<Split>,
     /// Calls of webhooks, by the end of their URLs: each with the id that it had.
     posts: BTreeMap<String, Vec<String>>,
     rows: usize,
@@ -88,6 +91,7 @@ impl Seen {
         let told = self.told.entry(record.conversation_id().to_owned()).or_default();
         match record {
             Record::Finalize(finalize) => told.finalizes.push((stored.record.time, finalize)),
+            Record::Split(split) => told.splits.push(split),
             Record::Merge(merge) => told.merges.push(merge),
             Record::Summary(summary) => told.summaries.push(summary),
             Record::Conversation(status) => told.statuses.push(status),
@@ -189,6 +193,16 @@ impl Told {
                 list(last.iter().flat_map(|last| &last.chunks).map(|chunk| chunk.offset_ms.to_string()))
             }
             "gaps" => self.gaps(),
+            "headers" => {
+                let behind = self.splits.iter().filter_map(|split| {
+                    Some(format!(
+                        "{}:{}",
+                        split.chunk_id,
+                        split.container.as_ref()?.strip_prefix("text-behind-")?
+                    ))
+                });
+                list(behind.collect::<BTreeSet<String>>())
+            }
             "merge" => {
                 let own =
                     self.merges.iter().rev().find(|merge| Some(merge.finalize_digest.as_str()) == digest);

@@ -14,7 +14,7 @@ use hansard_core::document::Document;
 use hansard_core::id::{Digest, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Sources, Speech,
+    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Recording, Sources, Speech,
     SpeechReply, SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
 };
 use hansard_runtime::driver::Process;
@@ -98,6 +98,18 @@ async fn whole(mut body: Body) -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// A recording; of a slice without its own header `name what header-of name`.
+async fn joined(recording: Recording) -> Result<String, Failed> {
+    let body = whole(recording.body).await?;
+    let Some(header) = recording.header else { return Ok(body) };
+    let header = whole(header).await?;
+    if header.ends_with("broken") {
+        return Err(Failed::new(Class::Permanent, "no_header", "the first slice is broken"));
+    }
+    let name = header.split(' ').next().unwrap_or_default();
+    Ok(format!("{body} header-of {name}"))
+}
+
 /// The value after `key=` in a recording.
 fn value(recording: &str, key: &str) -> Option<i64> {
     let word = recording.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -119,8 +131,8 @@ impl Audio for Fakes {
         "simulated"
     }
 
-    async fn split(&self, recording: Body, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
-        let recording = whole(recording).await?;
+    async fn split(&self, recording: Recording, segments: mpsc::Sender<CutSegment>) -> Result<Cut, Failed> {
+        let recording = joined(recording).await?;
         let decoded = self.process.call("audio.split", |_| ()).await;
         decoded.map_err(|_| refused("decoder_killed"))?;
         if recording.ends_with("broken") {
@@ -145,8 +157,10 @@ impl Audio for Fakes {
         }
         let mut peaks = Peaks::default();
         peaks.push(&[i16::MAX]);
-        let (codec, container) = ("text".to_owned(), "text".to_owned());
-        Ok(Cut { duration_ms, codec, container, peaks, ..Cut::default() })
+        let header =
+            recording.split_once(" header-of ").map(|(_, name)| name.rsplit('/').next().unwrap_or(name));
+        let container = header.map_or_else(|| "text".to_owned(), |header| format!("text-behind-{header}"));
+        Ok(Cut { duration_ms, codec: "text".to_owned(), container, peaks, ..Cut::default() })
     }
 
     fn merge_format(&self) -> &'static str {
@@ -157,8 +171,8 @@ impl Audio for Fakes {
         let mut sources = sources();
         let (mut inputs, mut file) = (Vec::new(), String::new());
         while let Some(source) = sources.next().await {
-            let body = match source.body {
-                Ok(body) => whole(body).await,
+            let body = match source.recording {
+                Ok(recording) => joined(recording).await,
                 Err(failed) => Err(failed),
             };
             let (status, code, duration_ms) = match body {

@@ -22,6 +22,8 @@ pub(crate) struct ChunkSpec {
     pub(crate) track: String,
     pub(crate) sequence: Option<i64>,
     pub(crate) recorded_at: i64,
+    /// A slice without its own header.
+    pub(crate) continues: bool,
     /// Bytes that the record claims; those of the object where nothing.
     pub(crate) bytes: Option<i64>,
     /// The key's prefix, below which uploads are allowed unless it is another.
@@ -69,6 +71,7 @@ impl Producer {
             recorded_at: chunk.recorded_at,
             track: chunk.track.clone(),
             sequence: chunk.sequence,
+            continues: chunk.continues,
             ..Upload::default()
         }
     }

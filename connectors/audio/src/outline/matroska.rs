@@ -1,6 +1,7 @@
 //! Matroska and WebM (RFC 8794, RFC 9559): whether the file ends at the end of an element, the tracks' codecs, and the
 //! padding at each track's end. A browser leaves the sizes of the segment and its clusters unknown, so all that can be
-//! asked of the end is that no element is cut in two.
+//! asked of the end is that no element is cut in two. Where only a part of a head is left nothing is missing that this file
+//! ever held: a browser's slice ends so, and the next one has the rest.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -20,6 +21,9 @@ const CODEC_ID: u64 = 0x86;
 const BLOCK: u64 = 0xa1;
 const SIMPLE_BLOCK: u64 = 0xa3;
 const DISCARD_PADDING: u64 = 0x75a2;
+
+/// The most that the head of an element has: its id and its size.
+const HEAD_BYTES_MAX: u64 = 4 + 8;
 
 /// The type of a track that is sound (RFC 9559, 5.1.4.1.3).
 const IS_AUDIO: u64 = 2;
@@ -67,8 +71,9 @@ fn element(
     length: u64,
     found: &mut Found,
 ) -> io::Result<Option<u64>> {
-    let Some((id, id_bytes)) = variable(reader, true)? else { return Ok(None) };
-    let Some((size, size_bytes)) = variable(reader, false)? else { return Ok(None) };
+    let torn_head = (length - position < HEAD_BYTES_MAX).then_some(length);
+    let Some((id, id_bytes)) = variable(reader, true)? else { return Ok(torn_head) };
+    let Some((size, size_bytes)) = variable(reader, false)? else { return Ok(torn_head) };
     let body = position + id_bytes + size_bytes;
     if [SEGMENT, CLUSTER, BLOCK_GROUP, TRACKS, TRACK_ENTRY].contains(&id) {
         if id == TRACK_ENTRY && found.tracks.len() < TRACKS_MAX {
@@ -148,7 +153,7 @@ impl Found {
 
 /// A number of 1 to 8 bytes whose length is the place of its first set bit, and how many bytes it had. The marker
 /// bit belongs to an element's id and not to its size.
-fn variable(reader: &mut impl Read, keep_marker: bool) -> io::Result<Option<(u64, u64)>> {
+pub(crate) fn variable(reader: &mut impl Read, keep_marker: bool) -> io::Result<Option<(u64, u64)>> {
     let mut bytes = [0; 8];
     if !read_all(reader, &mut bytes[..1])? || bytes[0] == 0 {
         return Ok(None);

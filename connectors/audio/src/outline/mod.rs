@@ -13,7 +13,7 @@ use std::io::{self, Read};
 
 pub(crate) use caf::cut_caf;
 pub(crate) use flac::flac;
-pub(crate) use matroska::outline as of_matroska;
+pub(crate) use matroska::{outline as of_matroska, variable};
 pub(crate) use mp4::outline as of_mp4;
 pub(crate) use mpeg::outline as of_mpeg;
 pub(crate) use ogg::outline as of_ogg;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::stream::{self, StreamExt as _};
-use hansard_jobs::ports::{Audio as _, MergeSource, Merged};
+use hansard_jobs::ports::{Audio as _, MergeSource, Merged, Recording};
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt as _;
 
@@ -254,8 +254,8 @@ fn merge_by_port(inputs: &[PathBuf], format: Format) -> (Merged, Vec<u8>, usize)
             .iter()
             .map(|input| {
                 let bytes = std::fs::read(input).unwrap().into();
-                let body = Ok(stream::iter([Ok(bytes)]).boxed());
-                MergeSource { chunk_id: input.display().to_string(), offset_ms: 0, body }
+                let recording = Ok(Recording { body: stream::iter([Ok(bytes)]).boxed(), header: None });
+                MergeSource { chunk_id: input.display().to_string(), offset_ms: 0, recording }
             })
             .collect();
         stream::iter(sources).boxed()

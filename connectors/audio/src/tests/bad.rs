@@ -169,12 +169,13 @@ fn a_receiver_that_stops_ends_the_child() {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         drop(receiver);
         let decoder = Decoder::new(child(), Limits::default());
-        let request = SplitRequest { path: wav(), plan: PlanMs::default() };
+        let request = SplitRequest { path: wav(), header: None, plan: PlanMs::default() };
         assert_eq!(decoder.split(request, sender).await.unwrap_err(), AudioError::Cancelled);
         // A full channel that nobody reads runs into the clock, not into memory.
         let (sender, _receiver) = tokio::sync::mpsc::channel(1);
         let decoder = Decoder::new(child(), Limits { wall_seconds: 1, ..Limits::default() });
-        let request = SplitRequest { path: wav(), plan: PlanMs { max_ms: 6_000, ..PlanMs::default() } };
+        let request =
+            SplitRequest { path: wav(), header: None, plan: PlanMs { max_ms: 6_000, ..PlanMs::default() } };
         let began = Instant::now();
         let late = decoder.split(request, sender).await.unwrap_err();
         assert_eq!(late, AudioError::DecodeTimeout { limit_seconds: 1 });
@@ -188,7 +189,7 @@ fn a_program_that_is_no_child_is_found_out() {
     let run = |program: &str| {
         let decoder = Decoder::new(program, Limits { wall_seconds: 5, ..Limits::default() });
         let (sender, _receiver) = tokio::sync::mpsc::channel(1);
-        let request = SplitRequest { path: wav(), plan: PlanMs::default() };
+        let request = SplitRequest { path: wav(), header: None, plan: PlanMs::default() };
         runtime.block_on(decoder.split(request, sender)).unwrap_err()
     };
     assert_eq!(run("/bin/false").code(), "decode_crashed");
@@ -227,7 +228,7 @@ fn a_child_that_has_reported_is_waited_for() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let decoder = Decoder::new(at("lingers.sh"), Limits::default());
     let (sender, _receiver) = tokio::sync::mpsc::channel(1);
-    let request = SplitRequest { path: wav(), plan: PlanMs::default() };
+    let request = SplitRequest { path: wav(), header: None, plan: PlanMs::default() };
     assert_eq!(runtime.block_on(decoder.split(request, sender)).unwrap(), report);
     assert!(at("ended").exists(), "the child was killed or left behind");
 }

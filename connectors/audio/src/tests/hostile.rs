@@ -186,7 +186,7 @@ fn merge_with(
         let mut merge = decoder.merge(MergeRequest { output, format, fill_gaps_ms: 0, lost_share_max: 0.9 });
         for (index, input) in inputs.iter().enumerate() {
             let (chunk_id, path) = (index.to_string(), input.to_path_buf());
-            merge.add(MergeInput { chunk_id, path, offset_ms: 0 }).await?;
+            merge.add(MergeInput { chunk_id, path, header: None, offset_ms: 0 }).await?;
         }
         merge.finish().await
     })

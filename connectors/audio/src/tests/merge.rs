@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{child, decoded, ffmpeg, split, tool, wav};
 use crate::decode::{Media, Wish};
 use crate::opus::{OpusDecoder, OpusHead, packet_samples};
+use crate::slice::Recording;
 use crate::{AudioError, Decoder, Format, InputStatus, Limits, MergeInput, MergeReport, MergeRequest};
 
 /// Merges in real children; offsets are in milliseconds.
@@ -26,7 +27,7 @@ pub(super) fn merge_with(
         let mut merge = decoder.merge(MergeRequest { output, format, fill_gaps_ms, lost_share_max: 0.5 });
         for (index, (path, offset_ms)) in inputs.iter().enumerate() {
             let (chunk_id, path) = (format!("chunk-{index}"), path.to_path_buf());
-            merge.add(MergeInput { chunk_id, path, offset_ms: *offset_ms }).await?;
+            merge.add(MergeInput { chunk_id, path, header: None, offset_ms: *offset_ms }).await?;
         }
         merge.finish().await
     })
@@ -53,7 +54,7 @@ pub(super) fn merge_all(
         let mut merge = decoder.merge(MergeRequest { output, format, fill_gaps_ms: 0, lost_share_max });
         for path in inputs {
             let (chunk_id, path) = (path.display().to_string(), path.clone());
-            merge.add(MergeInput { chunk_id, path, offset_ms: 0 }).await?;
+            merge.add(MergeInput { chunk_id, path, header: None, offset_ms: 0 }).await?;
         }
         merge.finish().await
     })
@@ -129,7 +130,7 @@ fn durations_add_up_in_every_format() {
 
 /// The packets of a file, with the samples of all and the padding at the end.
 pub(super) fn packets(path: &Path) -> (Vec<Box<[u8]>>, u64, u64) {
-    let mut media = Media::open(path, Wish { rate: None, channels: None }).unwrap();
+    let mut media = Media::open(&Recording::whole(path), Wish { rate: None, channels: None }).unwrap();
     let (mut packets, mut samples, mut padding) = (Vec::new(), 0, 0);
     while let Some(packet) = media.read_packet().unwrap() {
         (samples, padding) = (samples + packet.samples, packet.padding);

@@ -10,6 +10,7 @@ mod merge;
 mod mutate;
 mod parse;
 mod sandbox;
+mod slices;
 mod split;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::sync::OnceLock;
 
 use crate::decode::{Media, Wish};
 use crate::resample::Converter;
+use crate::slice::Recording;
 use crate::{AudioError, Decoder, Limits, PlanMs, SegmentAudio, SplitReport, SplitRequest};
 
 /// The child program, built from the sources under test. Cargo does not build a binary for the library's tests.
@@ -106,7 +108,12 @@ fn wav() -> PathBuf {
 
 /// All samples of a file as split or merge see them.
 fn decoded(path: &Path, rate: u32, channels: u8) -> Result<Vec<i16>, AudioError> {
-    let mut media = Media::open(path, Wish { rate: Some(rate), channels: Some(channels) })?;
+    samples_of(&Recording::whole(path), rate, channels)
+}
+
+/// The same of any recording.
+fn samples_of(recording: &Recording, rate: u32, channels: u8) -> Result<Vec<i16>, AudioError> {
+    let mut media = Media::open(recording, Wish { rate: Some(rate), channels: Some(channels) })?;
     let mut converter = Converter::new(rate, channels);
     let mut samples = Vec::new();
     while let Some(block) = media.read()? {
@@ -129,7 +136,7 @@ fn split_with(
     runtime().block_on(async {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         let decoder = Decoder::new(child(), limits);
-        let request = SplitRequest { path: path.to_owned(), plan };
+        let request = SplitRequest { path: path.to_owned(), header: None, plan };
         let collect = async {
             let mut all = Vec::new();
             while let Some(segment) = receiver.recv().await {

@@ -77,7 +77,7 @@ async fn split(recording: PathBuf, into: &Path) -> Result<(u64, usize, u64)> {
         }
         anyhow::Ok(())
     };
-    let request = SplitRequest { path: recording, plan: PlanMs::default() };
+    let request = SplitRequest { path: recording, header: None, plan: PlanMs::default() };
     let decoder = decoder()?;
     let (report, written) = tokio::join!(decoder.split(request, sender), write);
     let report = report?;
@@ -93,7 +93,8 @@ async fn merge(into: PathBuf, count: usize, files: &[PathBuf]) -> Result<(u64, u
         MergeRequest { output: into, format: Format::default(), fill_gaps_ms: 0, lost_share_max: 0.0 };
     let mut merge = decoder.merge(request);
     for (index, path) in files.iter().cycle().take(count).enumerate() {
-        let input = MergeInput { chunk_id: index.to_string(), path: path.clone(), offset_ms: 0 };
+        let input =
+            MergeInput { chunk_id: index.to_string(), path: path.clone(), header: None, offset_ms: 0 };
         let report = merge.add(input).await?;
         ensure!(report.status == InputStatus::Merged, "input {index} is {report:?}");
     }

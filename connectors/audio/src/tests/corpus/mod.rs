@@ -13,6 +13,7 @@ use super::merge::merge_all;
 use super::split::assert_is_whole;
 use super::{decoded, split_with};
 use crate::decode::{Media, Wish};
+use crate::slice::Recording;
 use crate::{AudioError, Format, InputReport, InputStatus, Limits, PlanMs};
 
 /// Rate and channels of the merged file, which are those of its first input.
@@ -82,7 +83,7 @@ fn alone(corpus: &Corpus, row: &Row) -> Result<(), String> {
 
 /// Samples per channel at the recording's own rate.
 fn count(path: &Path) -> Result<u64, AudioError> {
-    let mut media = Media::open(path, Wish { rate: None, channels: None })?;
+    let mut media = Media::open(&Recording::whole(path), Wish { rate: None, channels: None })?;
     let (channels, mut samples) = (usize::from(media.channels()), 0);
     while let Some(block) = media.read()? {
         samples += block.samples.len() / channels;
