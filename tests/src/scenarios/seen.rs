@@ -193,16 +193,7 @@ impl Told {
                 list(last.iter().flat_map(|last| &last.chunks).map(|chunk| chunk.offset_ms.to_string()))
             }
             "gaps" => self.gaps(),
-            "headers" => {
-                let behind = self.splits.iter().filter_map(|split| {
-                    Some(format!(
-                        "{}:{}",
-                        split.chunk_id,
-                        split.container.as_ref()?.strip_prefix("text-behind-")?
-                    ))
-                });
-                list(behind.collect::<BTreeSet<String>>())
-            }
+            "headers" => self.headers(),
             "merge" => {
                 let own =
                     self.merges.iter().rev().find(|merge| Some(merge.finalize_digest.as_str()) == digest);
@@ -242,6 +233,15 @@ impl Told {
             "failures" => self.failures(),
             other => panic!("nobody looks at {other:?}"),
         }
+    }
+
+    /// `slice:chunk`, where a slice was read behind another chunk's header; each once.
+    fn headers(&self) -> String {
+        let behind = self.splits.iter().filter_map(|split| {
+            let header = split.container.as_ref()?.strip_prefix("text-behind-")?;
+            Some(format!("{}:{header}", split.chunk_id))
+        });
+        list(behind.collect::<BTreeSet<String>>())
     }
 
     /// `code@chunk`, `code@chunk/segment`, `code~sequence`, or the code alone.

@@ -128,7 +128,8 @@ fn every_packet_can_be_sought() {
         assert!(heard.abs_diff(tone / 2) <= 2, "{heard} of {tone} at {start}");
     }
     let whole = decoded(&merged, 44_100, 1).unwrap();
-    assert_eq!(whole.len() as u64, packets(&merged).1, "what we read of our own");
+    // Its edit list leaves out the first recording's delay.
+    assert_eq!(whole.len() as u64 + FRAME, packets(&merged).1, "what we read of our own");
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn unlike(directory: &Path) -> (PathBuf, Vec<PathBuf>) {
     ffmpeg(&at("long.m4a"), &["-ss", "0.5", "-c", "copy"], &at("edited.m4a"));
     let mut edited = std::fs::read(at("edited.m4a")).unwrap();
     let list = edited.windows(4).position(|name| name == b"elst").unwrap();
-    edited[list + 16..list + 20].copy_from_slice(&24_000_u32.to_be_bytes());
+    edited[list + 16..list + 20].copy_from_slice(&12_000_u32.to_be_bytes());
     std::fs::write(at("edited.m4a"), edited).unwrap();
     let names = ["slow.m4a", "stereo.aac", "opus.webm", "edited.m4a", "mono.wav"];
     (at("first.m4a"), names.map(at).to_vec())

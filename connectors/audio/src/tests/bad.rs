@@ -238,6 +238,7 @@ fn codes_are_what_travels() {
     let errors = [
         AudioError::Empty,
         AudioError::Cancelled,
+        AudioError::NoHeader { detail: "WAV".to_owned() },
         AudioError::NoAudioTrack { container: "mp4".to_owned() },
         AudioError::TooLong { limit_ms: 1 },
         AudioError::DecodeLimit { limit: "x".to_owned() },
