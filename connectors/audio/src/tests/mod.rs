@@ -5,6 +5,7 @@ mod corpus;
 mod cut;
 mod flac;
 mod merge;
+mod outline;
 mod split;
 
 use std::path::{Path, PathBuf};
