@@ -8,6 +8,7 @@ mod flac;
 mod hostile;
 mod merge;
 mod mutate;
+mod outline;
 mod parse;
 mod sandbox;
 mod slices;
