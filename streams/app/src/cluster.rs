@@ -136,6 +136,9 @@ impl Cluster {
             running.job(stage, &parts);
         }
         running.watch(&parts);
+        if jobs.contains(&Job::Split) || jobs.contains(&Job::Merge) {
+            parts.tell_containment();
+        }
         if jobs.contains(&Job::Sweep) {
             running.sweep(Arc::clone(&parts.sweep));
         }

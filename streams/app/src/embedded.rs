@@ -72,6 +72,7 @@ impl Embedded {
             running.job(job, &parts);
         }
         running.watch(&parts);
+        parts.tell_containment();
         running.sweep(Arc::clone(&parts.sweep));
         let maintained = Arc::clone(&engine);
         running.spawn(|stopping| maintain(maintained, stopping));

@@ -57,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) ports: Ports,
     /// Of all stages.
     pub(crate) connectors: Connectors,
+    /// Starts the children that decode.
+    pub(crate) decoder: Decoder,
     /// Of all stages.
     pub(crate) settings: Arc<Settings>,
     /// The metrics of all stages.
@@ -98,8 +100,10 @@ impl Parts {
         let reach = Reach { erasures, part_uploads: Arc::new(objects.clone()), speech: Arc::clone(&speech) };
         let metrics = SweepMetrics::register(&registry)?;
         let sweep = Arc::new(Sweep::new(ports.clone(), reach, Arc::clone(&storage), sweep, metrics));
+        let audio = audio_path(audio, temporary, limits.upload_bytes)?;
+        let decoder = audio.decoder.clone();
         let connectors = Connectors {
-            audio: Arc::new(audio_path(audio, temporary, limits.upload_bytes)?),
+            audio: Arc::new(audio),
             speech,
             summarizer: Arc::new(Extractive),
             webhook: Arc::new(Webhooks::new(webhook)?),
@@ -114,7 +118,22 @@ impl Parts {
         });
         let (links, sweeper) = (Arc::new(S3Links(objects)), Arc::new(SweepPort(Arc::clone(&sweep))));
         let gateway = Arc::new(Gateway::new(ports.clone(), links, sweeper, families.clone(), gateway)?);
-        Ok(Self { ports, connectors, settings, families, sweep, gateway })
+        Ok(Self { ports, connectors, decoder, settings, families, sweep, gateway })
+    }
+
+    /// Tells in the log, once, what the kernel does not keep from the children that decode.
+    pub(crate) fn tell_containment(&self) {
+        let decoder = self.decoder.clone();
+        tokio::spawn(async move {
+            match decoder.uncontained().await {
+                Ok(allowed) if allowed.is_empty() => {}
+                Ok(allowed) => tracing::warn!(
+                    ?allowed,
+                    "decoders are held by limits only: the kernel lacks landlock or seccomp, or they are not permitted"
+                ),
+                Err(error) => tracing::warn!(%error, "decoders do not start"),
+            }
+        });
     }
 }
 
@@ -124,8 +143,9 @@ fn gone_within(sweep: &SweepConfig) -> Option<Millis> {
 }
 
 fn audio_path(audio: Audio, directory: PathBuf, recording_bytes_max: u64) -> Result<AudioPath> {
-    let Audio { limits, format, lost_share_max, fill_gaps_ms } = audio;
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let Audio { child, limits, format, lost_share_max, fill_gaps_ms } = audio;
+    let own = || std::env::current_exe().context("cannot find this program's own file");
+    let program = child.map_or_else(own, Ok)?;
     let (decoder, plan) = (Decoder::new(program, limits), PlanMs::default());
     Ok(AudioPath { decoder, plan, format, fill_gaps_ms, lost_share_max, directory, recording_bytes_max })
 }

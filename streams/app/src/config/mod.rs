@@ -109,6 +109,8 @@ pub(crate) enum Speech {
 /// Of the audio path.
 #[derive(Debug, Clone)]
 pub(crate) struct Audio {
+    /// The program that decodes and merges; `None` is this one.
+    pub(crate) child: Option<PathBuf>,
     /// What a recording may cost.
     pub(crate) limits: hansard_audio::Limits,
     /// The format of merged files.
@@ -348,6 +350,7 @@ fn audio(values: &mut Values) -> Result<Audio, ConfigError> {
         output_bytes: values.take::<Bytes>("audio.output")?.0,
     };
     Ok(Audio {
+        child: values.take::<Option<String>>("audio.child")?.map(PathBuf::from),
         limits,
         format: values.take_by("audio.merge-format", |text| one_of(text, &FORMATS))?,
         lost_share_max: values.take::<Share>("audio.lost-share")?.0,

@@ -249,6 +249,11 @@ fn audio() -> Vec<Setting> {
     let audio =
         |name: &str, default: String, help: &str| Setting::new(&format!("audio.{name}"), default, help);
     vec![
+        audio(
+            "child",
+            String::new(),
+            "The program that decodes and merges, hansard-audio-child of the same build, which starts in less than half the time; else this one.",
+        ),
         audio("decoded", decoded, "The longest recording."),
         audio("segments", limits.segments.to_string(), "Segments of one recording, at most."),
         audio("cpu-time", seconds(limits.cpu_seconds), "Processor time of a decode."),

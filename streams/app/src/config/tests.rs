@@ -38,6 +38,14 @@ fn config(text: &str) -> Result<Config, ConfigError> {
 }
 
 #[test]
+fn recordings_are_decoded_by_this_program_or_by_another() {
+    let child = |text: &str| config(text).expect("sound").audio.child;
+    assert_eq!(child(""), None);
+    let named = child("[audio]\nchild = \"/usr/local/bin/hansard-audio-child\"\n");
+    assert_eq!(named, Some("/usr/local/bin/hansard-audio-child".into()));
+}
+
+#[test]
 fn flag_beats_environment_beats_file_beats_preset_beats_default() {
     let flag = [("split.attempts", "1")];
     let environment = [("HANSARD_SPLIT_ATTEMPTS", "2")];
