@@ -20,8 +20,8 @@ class TenHours(unittest.TestCase):
         command = [program, "audio", "--memory", "--hours=10", "--json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         figures = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-        for what in ("split", "merge"):
-            short, long = figures[f"{what} of 10 minutes"], figures[f"{what} of 10 hours"]
+        for what in ("split of {}", "merge of {} of WebM/Opus", "merge of {} of MP4/AAC"):
+            short, long = figures[what.format("10 minutes")], figures[what.format("10 hours")]
             self.assertAlmostEqual(short["audio_ms"], 600_000, delta=2_000)
             self.assertAlmostEqual(long["audio_ms"], 36_000_000, delta=100_000)
             self.assertGreater(long["pieces"], 1_000)

@@ -87,11 +87,13 @@ impl Mp4File {
     /// Writes the tables and how long the media are.
     pub(crate) fn finish(mut self) -> Result<(), AudioError> {
         let movie = self.movie();
-        self.file
-            .write_all(&movie)
-            .and_then(|()| self.file.seek(SeekFrom::Start(MEDIA - 16)))
-            .and_then(|_| self.file.write_all(&media_head(self.media)))
-            .and_then(|()| self.file.flush())
+        let file = &mut self.file;
+        file.write_all(&movie)
+            .and_then(|()| self.sizes.iter().try_for_each(|size| file.write_all(&number(*size))))
+            .map_err(failed())?;
+        file.seek(SeekFrom::Start(MEDIA - 16))
+            .and_then(|_| file.write_all(&media_head(self.media)))
+            .and_then(|()| file.flush())
             .map_err(failed())
     }
 
@@ -103,7 +105,8 @@ impl Mp4File {
         self.samples().saturating_sub(self.delay)
     }
 
-    /// The box that describes the file (8.2.1). All times are in samples, and no date is told.
+    /// The box that describes the file (8.2.1), without the packets' sizes, which are its end. All times are in samples, and
+    /// no date is told.
     fn movie(&self) -> Vec<u8> {
         let (scale, played) = (self.config.sample_rate().to_be_bytes(), self.played().to_be_bytes());
         let matrix: Vec<u8> = MATRIX.iter().flat_map(|value| value.to_be_bytes()).collect();
@@ -116,9 +119,9 @@ impl Mp4File {
         let edits: [&[u8]; 4] = [&[0, 0, 0, 1], &played, &self.delay.to_be_bytes(), &[0, 1, 0, 0]];
         let edits = full(*b"elst", 1, 0, &edits);
         let track = full(*b"tkhd", 1, enabled, &track);
-        let track = bytes(*b"trak", &[&track, &bytes(*b"edts", &[&edits]), &self.media_description()]);
+        let track = self.open(*b"trak", &[&track, &bytes(*b"edts", &[&edits]), &self.media_description()]);
         let header = full(*b"mvhd", 1, 0, &[&header.concat(), &next_track]);
-        bytes(*b"moov", &[&header, &track])
+        self.open(*b"moov", &[&header, &track])
     }
 
     /// The track's media (8.4).
@@ -131,8 +134,8 @@ impl Mp4File {
         let same_file = full(*b"url ", 0, 1, &[]);
         let references = full(*b"dref", 0, 0, &[&[0, 0, 0, 1], &same_file]);
         let data = bytes(*b"dinf", &[&references]);
-        let information = bytes(*b"minf", &[&sound, &data, &self.tables()]);
-        bytes(*b"mdia", &[&header, &handler, &information])
+        let information = self.open(*b"minf", &[&sound, &data, &self.tables()]);
+        self.open(*b"mdia", &[&header, &handler, &information])
     }
 
     /// How long, how large and where the packets are (8.5.1).
@@ -148,7 +151,6 @@ impl Mp4File {
         let runs = runs.into_iter().filter(|(.., any)| *any);
         let runs =
             rows(runs.map(|(first, packets, _)| [number(first), number(packets), number(1_u8)].concat()));
-        let sizes: Vec<u8> = self.sizes.iter().flat_map(|size| u32::from(*size).to_be_bytes()).collect();
         let mut place = MEDIA;
         let places = rows(self.sizes.chunks(CHUNK).map(|chunk| {
             let begins = place.to_be_bytes();
@@ -156,16 +158,24 @@ impl Mp4File {
             begins
         }));
         let description = full(*b"stsd", 0, 0, &[&[0, 0, 0, 1], &self.coding()]);
-        bytes(
+        self.open(
             *b"stbl",
             &[
                 &description,
                 &full(*b"stts", 0, 0, &[&times]),
                 &full(*b"stsc", 0, 0, &[&runs]),
-                &full(*b"stsz", 0, 0, &[&[0; 4], &number(count), &sizes]),
                 &full(*b"co64", 0, 0, &[&places]),
+                &self.open(*b"stsz", &[&[0; 8], &number(count)]),
             ],
         )
+    }
+
+    /// A box that ends with the packets' sizes, which are not among these parts.
+    fn open(&self, name: [u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+        let mut whole = bytes(name, parts);
+        let length = whole.len() + 4 * self.sizes.len();
+        whole[..4].copy_from_slice(&number(length));
+        whole
     }
 
     /// How the packets are coded: the entry of AAC (ISO/IEC 14496-14, 5.6), and its descriptors (14496-1, 7.2.6).

@@ -42,7 +42,7 @@ enum Bench {
         /// The long recording whose memory is compared with ten minutes', in hours.
         #[arg(long, default_value_t = 10)]
         hours: u32,
-        /// Only the memory of long recordings, without ffmpeg's and without figures of speed.
+        /// Only our memory for long recordings, without ffmpeg's and without figures of speed.
         #[arg(long)]
         memory: bool,
         /// One JSON object a measurement instead of tables.

@@ -243,6 +243,7 @@ fn codes_are_what_travels() {
         AudioError::TooLong { limit_ms: 1 },
         AudioError::DecodeLimit { limit: "x".to_owned() },
         AudioError::TooMuchLost { skipped: 1, inputs: 2 },
+        AudioError::CannotCopy { detail: "x".to_owned() },
     ];
     for error in errors {
         let json = serde_json::to_value(&error).unwrap();

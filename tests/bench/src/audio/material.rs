@@ -27,6 +27,16 @@ pub(super) enum Browser {
     Safari,
 }
 
+impl Browser {
+    /// What its recordings are, and what they are copied into.
+    pub(super) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Chrome => ("WebM/Opus", "Ogg Opus"),
+            Self::Safari => ("MP4/AAC", "MP4"),
+        }
+    }
+}
+
 impl Material {
     /// Encodes the recordings that come with the local speech model; fetches them where they are not there yet.
     pub(super) fn make(directory: &Path) -> Result<Self> {

@@ -19,7 +19,14 @@ pub(crate) enum Run {
     /// Splits a recording and writes its segments below a directory.
     Split { recording: PathBuf, into: PathBuf },
     /// Merges the first so many of some files, which are taken again from the start where there are too few.
-    Merge { into: PathBuf, count: usize, files: Vec<PathBuf> },
+    Merge {
+        /// Into Ogg Opus, also where all are AAC.
+        #[arg(long)]
+        opus: bool,
+        into: PathBuf,
+        count: usize,
+        files: Vec<PathBuf>,
+    },
     /// Runs another program.
     #[command(trailing_var_arg = true)]
     Foreign {
@@ -50,7 +57,10 @@ pub(crate) async fn run(run: Run) -> Result<()> {
     let begun = Usage::now()?;
     let (audio_ms, pieces, bytes) = match run {
         Run::Split { recording, into } => split(recording, &into).await?,
-        Run::Merge { into, count, files } => merge(into, count, &files).await?,
+        Run::Merge { opus, into, count, files } => {
+            let format = if opus { Format::OPUS } else { Format::Auto };
+            merge(into, format, count, &files).await?
+        }
         Run::Foreign { command } => foreign(&command)?,
     };
     let used = begun.since()?;
@@ -88,10 +98,9 @@ async fn split(recording: PathBuf, into: &Path) -> Result<(u64, usize, u64)> {
     Ok((report.duration_ms, report.segments.len(), bytes))
 }
 
-async fn merge(into: PathBuf, count: usize, files: &[PathBuf]) -> Result<(u64, usize, u64)> {
+async fn merge(into: PathBuf, format: Format, count: usize, files: &[PathBuf]) -> Result<(u64, usize, u64)> {
     let decoder = decoder()?;
-    let request =
-        MergeRequest { output: into, format: Format::default(), fill_gaps_ms: 0, lost_share_max: 0.0 };
+    let request = MergeRequest { output: into, format, fill_gaps_ms: 0, lost_share_max: 0.0 };
     let mut merge = decoder.merge(request);
     for (index, path) in files.iter().cycle().take(count).enumerate() {
         let input =

@@ -25,6 +25,15 @@ const SEGMENTS: &str = "-ac 1 -ar 16000 -c:a flac -f segment -segment_time 15";
 /// Bit rate and effort of our default format.
 const ENCODE: &str = "-c:a libopus -application voip -b:a 32k -compression_level 5";
 
+/// What becomes of packets when merging.
+#[derive(Clone, Copy)]
+enum Merged {
+    /// They go into the file as they are.
+    Copied,
+    /// They are decoded, and what they hold is encoded as Opus.
+    Encoded,
+}
+
 /// Makes the files, measures, prints.
 pub(crate) fn compare(hours: u32, only_memory: bool, json: bool) -> Result<()> {
     ensure!(hours > 0, "the long recording needs at least one hour");
@@ -35,7 +44,7 @@ pub(crate) fn compare(hours: u32, only_memory: bool, json: bool) -> Result<()> {
     if !only_memory {
         bench.speed()?;
     }
-    bench.memory(hours)?;
+    bench.memory(hours, !only_memory)?;
     if !json {
         println!("\n{}", machine(&load)?);
     }
@@ -63,46 +72,75 @@ impl Bench<'_> {
         twice.cpu_seconds += self.ffmpeg(&format!("{recording} {SEGMENTS}"), "%05d.flac")?.cpu_seconds;
         self.speed_line("ffmpeg: the same in two passes, as cuts in pauses need", &twice)?;
         let (once, twice) = (once.cpu_seconds / ours.cpu_seconds, twice.cpu_seconds / ours.cpu_seconds);
-        let copy = self.merge_beside(Browser::Chrome, "WebM/Opus", "concat, `-c copy`", "-c copy")?;
-        let merge = self.merge_beside(Browser::Safari, "MP4/AAC", "concat, decode, encode", ENCODE)?;
+        let opus = self.merge_beside(Browser::Chrome, Merged::Copied)?;
+        let aac = self.merge_beside(Browser::Safari, Merged::Copied)?;
+        let encoded = self.merge_beside(Browser::Safari, Merged::Encoded)?;
         self.line(&format!(
-            "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {copy:.2} copied \
-             and {merge:.2} encoded.\n"
+            "\nffmpeg's CPU seconds over ours: split {once:.2} in one pass and {twice:.2} in two, merge {opus:.2} with \
+             Opus copied, {aac:.2} with AAC copied and {encoded:.2} encoded.\n"
         ));
         Ok(())
     }
 
-    /// An hour of a browser's chunks by us, and by ffmpeg with these options; its CPU seconds over ours.
-    fn merge_beside(&self, browser: Browser, of: &str, theirs: &str, options: &str) -> Result<f64> {
+    /// An hour of a browser's chunks by us and by ffmpeg; its CPU seconds over ours.
+    fn merge_beside(&self, browser: Browser, merged: Merged) -> Result<f64> {
         let chunks = self.material.chunks(browser)?;
-        let ours = self.merge(&chunks, chunks.len())?;
-        self.speed_line(&format!("merge: {} chunks of {of} into Ogg Opus", chunks.len()), &ours)?;
-        let ffmpeg = self.ffmpeg(&format!("{} {options}", self.concat(&chunks)?), "merged.ogg")?;
+        let ours = self.merge(&chunks, chunks.len(), merged)?;
+        let (of, copy) = browser.names();
+        let (into, theirs) = match merged {
+            Merged::Copied => (copy, "concat, `-c copy`"),
+            Merged::Encoded => ("Ogg Opus", "concat, decode, encode"),
+        };
+        self.speed_line(&format!("merge: {} chunks of {of} into {into}", chunks.len()), &ours)?;
+        let ffmpeg = self.ffmpeg_merge(browser, &chunks, chunks.len(), merged)?;
         self.speed_line(&format!("ffmpeg: {theirs}"), &ffmpeg)?;
         Ok(ffmpeg.cpu_seconds / ours.cpu_seconds)
     }
 
-    /// ffmpeg's input that is these files one after the other.
-    fn concat(&self, chunks: &[PathBuf]) -> Result<String> {
+    fn ffmpeg_merge(
+        &self,
+        browser: Browser,
+        chunks: &[PathBuf],
+        count: usize,
+        merged: Merged,
+    ) -> Result<Figures> {
+        let (options, output) = match (merged, browser) {
+            (Merged::Encoded, _) => (ENCODE, "merged.ogg"),
+            (Merged::Copied, Browser::Chrome) => ("-c copy", "merged.ogg"),
+            (Merged::Copied, Browser::Safari) => ("-c copy", "merged.m4a"),
+        };
+        self.ffmpeg(&format!("{} {options}", self.concat(chunks, count)?), output)
+    }
+
+    /// ffmpeg's input that is so many of these files one after the other, taken again from the start where there are too few.
+    fn concat(&self, chunks: &[PathBuf], count: usize) -> Result<String> {
         let list = self.directory.join("list.txt");
-        let lines: Vec<String> = chunks.iter().map(|chunk| format!("file '{}'\n", chunk.display())).collect();
+        let lines = chunks.iter().cycle().take(count).map(|chunk| format!("file '{}'\n", chunk.display()));
+        let lines: Vec<String> = lines.collect();
         std::fs::write(&list, lines.concat())?;
         Ok(format!("-f concat -safe 0 -i {}", text(&list)))
     }
 
-    /// Ten minutes and many hours by us.
-    fn memory(&self, hours: u32) -> Result<()> {
-        self.line("| Peak MiB | parent | child |");
-        self.line("|---|--:|--:|");
-        let chunks = self.material.chunks(Browser::Chrome)?;
+    /// Ten minutes and many hours by us and, if it is asked for, by ffmpeg.
+    fn memory(&self, hours: u32, beside: bool) -> Result<()> {
+        self.line("| Peak MiB | parent | child | ffmpeg |");
+        self.line("|---|--:|--:|--:|");
         for seconds in [TEN_MINUTES, hours * HOUR] {
             let length =
                 if seconds == TEN_MINUTES { "10 minutes".to_owned() } else { format!("{hours} hours") };
             let recording = self.material.recording(seconds)?;
-            self.memory_line(&format!("split of {length}"), &self.split(&recording)?)?;
+            let cut = format!("-i {} {DETECT} {SEGMENTS}", text(&recording));
+            let theirs = beside.then(|| self.ffmpeg(&cut, "%05d.flac")).transpose()?;
+            self.memory_line(&format!("split of {length}"), &self.split(&recording)?, theirs.as_ref())?;
             std::fs::remove_file(recording)?;
-            let merged = self.merge(&chunks, Material::chunks_of(seconds))?;
-            self.memory_line(&format!("merge of {length}"), &merged)?;
+            for browser in [Browser::Chrome, Browser::Safari] {
+                let (chunks, count) = (self.material.chunks(browser)?, Material::chunks_of(seconds));
+                let ours = self.merge(&chunks, count, Merged::Copied)?;
+                let theirs = || self.ffmpeg_merge(browser, &chunks, count, Merged::Copied);
+                let theirs = beside.then(theirs).transpose()?;
+                let name = format!("merge of {length} of {}", browser.names().0);
+                self.memory_line(&name, &ours, theirs.as_ref())?;
+            }
         }
         Ok(())
     }
@@ -112,9 +150,10 @@ impl Bench<'_> {
         figures(&["split".to_owned(), text(recording), text(into.path())])
     }
 
-    fn merge(&self, chunks: &[PathBuf], count: usize) -> Result<Figures> {
-        let into = self.directory.join("merged.ogg");
+    fn merge(&self, chunks: &[PathBuf], count: usize, merged: Merged) -> Result<Figures> {
+        let into = self.directory.join("merged");
         let mut words = vec!["merge".to_owned(), text(&into), count.to_string()];
+        words.extend(matches!(merged, Merged::Encoded).then(|| "--opus".to_owned()));
         words.extend(chunks.iter().map(|chunk| text(chunk)));
         figures(&words)
     }
@@ -142,10 +181,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn memory_line(&self, name: &str, figures: &Figures) -> Result<()> {
-        let Figures { parent_mib, child_mib, .. } = figures;
-        self.json_line(name, figures)?;
-        self.line(&format!("| {name} | {parent_mib:.0} | {child_mib:.0} |"));
+    fn memory_line(&self, name: &str, ours: &Figures, theirs: Option<&Figures>) -> Result<()> {
+        let Figures { parent_mib, child_mib, .. } = ours;
+        self.json_line(name, ours)?;
+        if let Some(theirs) = theirs {
+            self.json_line(&format!("ffmpeg: {name}"), theirs)?;
+        }
+        let theirs = theirs.map_or_else(String::new, |theirs| format!("{:.0}", theirs.child_mib));
+        self.line(&format!("| {name} | {parent_mib:.0} | {child_mib:.0} | {theirs} |"));
         Ok(())
     }
 
