@@ -215,8 +215,8 @@ fn hunt() {
     ffmpeg(&directory.path().join("tone.wav"), &["-t", "0.5", "-c:a", "libopus"], &good);
     let cases = cases(&corpus);
     let seeds = cases.iter().filter_map(|case| if let Case::Seed(seed) = case { Some(*seed) } else { None });
-    let (first, count) = (seeds.clone().min().unwrap_or_default(), seeds.count());
-    println!("{} hostile files, {count} of them by seeds from {first} on", cases.len());
+    let (last, count) = (seeds.clone().max().unwrap_or_default(), seeds.count());
+    println!("{} hostile files, {count} of them by seeds up to {last}", cases.len());
     let hunt = Hunt {
         cases,
         corpus,
