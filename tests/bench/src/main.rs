@@ -45,6 +45,9 @@ enum Bench {
         /// Only our memory for long recordings, without ffmpeg's and without figures of speed.
         #[arg(long)]
         memory: bool,
+        /// Only what cutting costs in words, by the local speech model.
+        #[arg(long, conflicts_with_all = ["memory", "json"])]
+        words: bool,
         /// One JSON object a measurement instead of tables.
         #[arg(long)]
         json: bool,
@@ -81,9 +84,11 @@ enum Bench {
 }
 
 fn main() -> Result<ExitCode> {
-    // It limits its whole process, so it comes before any thread.
-    if std::env::args().nth(1).is_some_and(|word| word == "audio-child") {
-        return Ok(hansard_audio::child_main().into());
+    // They limit their whole process, so they come before any thread.
+    match std::env::args().nth(1).as_deref() {
+        Some("audio-child") => return Ok(hansard_audio::child_main().into()),
+        Some("speech-child") => return Ok(hansard_speech::child_main()),
+        _ => {}
     }
     let bench = Arguments::parse().bench;
     // As the program's.
@@ -96,7 +101,8 @@ async fn run(bench: Bench) -> Result<()> {
         Bench::Aggregate { facts, directory } => aggregate::compare(facts, directory),
         Bench::Kafka { measures, facts, directory } => kafka::compare(&measures, facts, directory).await,
         Bench::KafkaRun { place, work } => kafka::run(place, work).await,
-        Bench::Audio { hours, memory, json } => audio::compare(hours, memory, json),
+        Bench::Audio { words: true, .. } => audio::words().await,
+        Bench::Audio { hours, memory, json, .. } => audio::compare(hours, memory, json),
         Bench::AudioRun(run) => audio::run(run).await,
         Bench::Load { directory, facts, chunks } => load::load(&directory, facts, chunks).await,
         Bench::Run { directory, conversations } => aggregate::run(&directory, conversations).await,

@@ -60,6 +60,7 @@ impl Media {
     }
 
     /// The next packet, undecoded; `None` at the end. A damaged one has one in its place that is concealed or silent.
+    /// Of a chained stream the delay stays, as it does between two inputs of a merge.
     pub(crate) fn read_packet(&mut self) -> Result<Option<CopiedPacket>, AudioError> {
         let mut damaged_in_a_row = 0;
         while let Some(packet) = self.next_packet(&mut damaged_in_a_row)? {

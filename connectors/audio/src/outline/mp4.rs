@@ -17,6 +17,8 @@ const EDITS_MAX: u32 = 64;
 struct Found {
     /// Ticks of the whole film in a second, in which edits state their lengths.
     film: u32,
+    /// More sound may follow in fragments, whose length no edit list knows.
+    in_fragments: bool,
     tracks: Vec<Track>,
 }
 
@@ -134,6 +136,7 @@ impl Found {
         if name == b"mvhd" {
             self.film = body.number(12, 20)?;
         }
+        self.in_fragments |= name == b"mvex";
         let Some(track) = self.tracks.last_mut() else { return Ok(()) };
         match name {
             b"tkhd" => track.sound.id = body.number(12, 20)?,
@@ -153,16 +156,16 @@ impl Found {
     }
 
     fn sound(self) -> Vec<SoundTrack> {
-        let film = self.film;
+        let (film, in_fragments) = (self.film, self.in_fragments);
         let tracks = self.tracks.into_iter().filter(|track| track.is_sound);
         tracks
             .map(|Track { mut sound, scale, edits: Edits { pieces, start, lasts }, .. }| {
                 sound.is_edited = pieces > 1;
                 if (1..=EDITS_MAX).contains(&pieces) && scale > 0 {
                     sound.delay = Some(Ticks { count: start, per_second: scale });
-                    // A fragmented film may state no length.
                     let lasts = Ticks { count: lasts, per_second: film }.samples(scale);
-                    let end = (film > 0 && lasts > 0).then(|| start.saturating_add(lasts));
+                    let known = film > 0 && lasts > 0 && !in_fragments;
+                    let end = known.then(|| start.saturating_add(lasts));
                     sound.end = end.map(|count| Ticks { count, per_second: scale });
                 }
                 sound

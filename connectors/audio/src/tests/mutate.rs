@@ -36,6 +36,7 @@ impl Corpus {
         let formats = [
             ("wav", ""),
             ("f32.wav", "-c:a pcm_f32le -ar 8000"),
+            ("rf64.wav", "-rf64 always -ar 8000"),
             ("aiff", "-ar 8000"),
             ("caf", "-ar 8000"),
             ("flac", ""),

@@ -36,8 +36,8 @@ fn boxed(name: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
     [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], name, &body].concat()
 }
 
-/// A film of 1,000 ticks a second with one sound track of 48,000, whose edit list is given.
-fn film(list: &[u8]) -> Vec<u8> {
+/// A film of 1,000 ticks a second with one sound track of 48,000, whose edit list is given, and then more boxes.
+fn film(list: &[u8], more: &[u8]) -> Vec<u8> {
     let number = |at: usize, value: u32| [&vec![0; at][..], &value.to_be_bytes(), &[0; 8]].concat();
     let entry = [&[0; 4][..], b"mp4a", &[0; 16], &[0, 2, 0, 16]].concat();
     let stsd = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &entry].concat();
@@ -53,7 +53,8 @@ fn film(list: &[u8]) -> Vec<u8> {
         b"trak",
         &[&boxed(b"tkhd", &[&number(12, 7)]), &boxed(b"edts", &[&boxed(b"elst", &[list])]), &media],
     );
-    [boxed(b"ftyp", &[b"M4A "]), boxed(b"moov", &[&boxed(b"mvhd", &[&number(12, 1_000)]), &track])].concat()
+    [boxed(b"ftyp", &[b"M4A "]), boxed(b"moov", &[&boxed(b"mvhd", &[&number(12, 1_000)]), &track, more])]
+        .concat()
 }
 
 /// An edit list of version 0: lengths in the film's ticks, starts in the media's.
@@ -72,7 +73,7 @@ fn in_48_khz(count: u64) -> Option<Ticks> {
 
 #[test]
 fn an_edit_list_says_where_the_sound_lies() {
-    let sound = |list: &[u8]| mp4(&film(list)).tracks;
+    let sound = |list: &[u8]| mp4(&film(list, &[])).tracks;
     let one = |delay, end| SoundTrack {
         id: 7,
         codec: "mp4a".to_owned(),
@@ -88,6 +89,9 @@ fn an_edit_list_says_where_the_sound_lies() {
     assert_eq!(sound(&edits(&[(500, -1), (2_000, 1_024)])), track(in_48_khz(1_024), in_48_khz(97_024)));
     assert_eq!(sound(&edits(&[(1_000, 0), (1_000, 96_000)])), edited(in_48_khz(0), in_48_khz(96_000)));
     assert_eq!(sound(&edits(&[(0, 1_024)])), track(in_48_khz(1_024), None));
+    // What follows in fragments is not in the list.
+    let fragmented = film(&edits(&[(2_000, 1_024)]), &boxed(b"mvex", &[]));
+    assert_eq!(mp4(&fragmented).tracks, track(in_48_khz(1_024), None));
     // The longer form.
     let long =
         [&[1, 0, 0, 0, 0, 0, 0, 1][..], &2_000_u64.to_be_bytes(), &1_024_i64.to_be_bytes(), &[0, 1, 0, 0]];

@@ -102,7 +102,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Where the program keeps the model, unless it is told otherwise.
-fn cache() -> Result<PathBuf> {
+pub(super) fn cache() -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("HANSARD_CACHE") {
         return Ok(given.into());
     }

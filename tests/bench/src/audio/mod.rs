@@ -3,6 +3,7 @@
 
 mod material;
 mod measure;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use anyhow::{Result, ensure};
 use material::{Browser, Material};
 use measure::Figures;
 pub(crate) use measure::{Run, run};
+pub(crate) use words::words;
 
 const HOUR: u32 = 3_600;
 const TEN_MINUTES: u32 = 600;
