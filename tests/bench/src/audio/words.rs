@@ -75,7 +75,7 @@ fn model(files: ModelFiles) -> Result<Local> {
 async fn transcribe(model: &Local, recording: &Path, plan: PlanMs) -> Result<(String, usize)> {
     let (sender, mut receiver) = mpsc::channel::<SegmentAudio>(1);
     let decoder = Decoder::new(std::env::current_exe()?, Limits::default());
-    let request = SplitRequest { path: recording.to_owned(), plan };
+    let request = SplitRequest { path: recording.to_owned(), header: None, plan };
     let collect = async {
         let mut texts = Vec::new();
         while let Some(SegmentAudio { segment, flac }) = receiver.recv().await {
