@@ -73,14 +73,17 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Decode { path, header, sample_rate, channels, packets, limits } => {
             let recording = recording(path, header.as_deref())?;
             let media = Media::open(&recording, Wish { rate: *sample_rate, channels: *channels })?;
-            if recording.is_bare_header()? {
-                return report(&Decoded { truncated: false, padding: 0 }, output);
-            }
             let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
-            match media.copied().filter(wanted) {
-                Some(shape) => copy(media, shape, limits, output),
-                None => decode(media, *sample_rate, limits, output),
-            }
+            let decoded = match media.copied().filter(wanted) {
+                Some(shape) => copy(media, shape, limits, output)?,
+                None => decode(media, *sample_rate, limits, output)?,
+            };
+            let decoded = match decoded {
+                None if recording.is_bare_header()? => Decoded { truncated: false, padding: 0 },
+                decoded => decoded
+                    .ok_or_else(|| AudioError::Corrupt { detail: "not one packet of audio".to_owned() })?,
+            };
+            write_json(output, Kind::Report, &decoded).map_err(AudioError::io("answering the parent"))
         }
         Request::Encode { path, format, shape, limits } => {
             encode::encode(path, *format, *shape, limits, input, output)
@@ -96,14 +99,14 @@ fn recording(path: &Path, header: Option<&Path>) -> Result<Recording, AudioError
     }
 }
 
-/// Decodes a recording and writes its samples. Rate and channels are those that were asked for, else the
-/// recording's own, with at most two channels and 48 kHz.
+/// Decodes a recording and writes its samples; nothing where it has none. Rate and channels are those that were asked
+/// for, else the recording's own, with at most two channels and 48 kHz.
 fn decode(
     mut media: Media,
     rate: Option<u32>,
     limits: &Limits,
     output: &mut impl Write,
-) -> Result<(), AudioError> {
+) -> Result<Option<Decoded>, AudioError> {
     let channels = media.channels();
     let mut sink: Option<Sink> = None;
     while let Some(block) = media.read()? {
@@ -121,16 +124,19 @@ fn decode(
             sink.write(output)?;
         }
     }
-    let Some(mut sink) = sink else {
-        return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
-    };
+    let Some(mut sink) = sink else { return Ok(None) };
     sink.converter.finish(&mut sink.samples)?;
     sink.write(output)?;
-    report(&Decoded { truncated: media.truncated(), padding: 0 }, output)
+    Ok(Some(Decoded { truncated: media.truncated(), padding: 0 }))
 }
 
-/// Writes a recording's packets as they are.
-fn copy(mut media: Media, shape: Shape, limits: &Limits, output: &mut impl Write) -> Result<(), AudioError> {
+/// Writes a recording's packets as they are; nothing where it has none.
+fn copy(
+    mut media: Media,
+    shape: Shape,
+    limits: &Limits,
+    output: &mut impl Write,
+) -> Result<Option<Decoded>, AudioError> {
     let failed = || AudioError::io("answering the parent");
     let mut left = limits.decoded_ms.saturating_mul(u64::from(shape.sample_rate)) / 1_000;
     let (mut frame, mut padding, mut begun) = (Vec::new(), 0, false);
@@ -148,14 +154,10 @@ fn copy(mut media: Media, shape: Shape, limits: &Limits, output: &mut impl Write
         }
     }
     if !begun {
-        return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
+        return Ok(None);
     }
     write_frame(output, Kind::Packets, &frame).map_err(failed())?;
-    report(&Decoded { truncated: media.truncated(), padding }, output)
-}
-
-fn report(decoded: &Decoded, output: &mut impl Write) -> Result<(), AudioError> {
-    write_json(output, Kind::Report, decoded).map_err(AudioError::io("answering the parent"))
+    Ok(Some(Decoded { truncated: media.truncated(), padding }))
 }
 
 /// Converts samples and hands them on in frames, up to the limit.

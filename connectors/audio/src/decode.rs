@@ -391,8 +391,9 @@ fn declared_ms(format: &dyn FormatReader, track: u32, stated: &SoundTrack) -> Op
     if !format.tracks().iter().all(only_audio) {
         return None;
     }
+    // Of several pieces the lengths say nothing about how much follows the first one's start.
     if let Some(end) = stated.end {
-        return Some(end.samples(1_000));
+        return (!stated.is_edited).then(|| end.samples(1_000));
     }
     let track = format.tracks().iter().find(|candidate| candidate.id == track)?;
     let rate = track.codec_params.as_ref()?.audio()?.sample_rate?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::topology::JOBS;
-use hansard_runtime::driver::{Faults, Rng, WorldConfig};
+use hansard_runtime::driver::{Action, Faults, Rng, Trap, WorldConfig};
 use hansard_schemas::{Erase, Finish, Open, Record, Rerun, Stage};
 
 use super::checks::Checks;
@@ -34,6 +34,8 @@ enum Deed {
     Redrive,
     Sweep,
     Kill,
+    /// Whoever commits next but so many crashes right after it.
+    CrashCommitted(u32),
     Freeze(Millis),
     Isolate(Millis),
     Stop,
@@ -103,6 +105,7 @@ impl History {
         }
         history.plan_sweeps(Rng::new(seed ^ 0xBE50));
         history.plan_webhooks(Rng::new(seed ^ 0x0B11));
+        history.plan_takeovers(Rng::new(seed ^ 0x7A4E));
         history
     }
 
@@ -240,6 +243,26 @@ impl History {
         }
     }
 
+    /// Around a producer's end, which is said again, processes crash right after commits: who takes over has more to decide
+    /// about, and its predecessor's decisions still to read; and sweep runs while nobody reads. Drawn apart, likewise.
+    fn plan_takeovers(&mut self, mut rng: Rng) {
+        let end = |(place, deed): (&(i64, u64), &Deed)| match deed {
+            Deed::Say(record) if matches!(**record, Record::Finish(_)) => Some((place.0, record.clone())),
+            _ => None,
+        };
+        let ends: Vec<_> = self.deeds.iter().filter_map(end).collect();
+        for (at, finish) in ends {
+            if rng.chance(3000) {
+                let skip = u32::try_from(rng.below(12)).unwrap_or(0);
+                self.plan(at, Deed::CrashCommitted(skip));
+                for _ in 0..2 {
+                    self.plan(at + rng.millis(10_000), Deed::Say(finish.clone()));
+                    self.plan(at + rng.millis(60_000), Deed::Sweep);
+                }
+            }
+        }
+    }
+
     fn plan_answers(&mut self, name: &str) {
         let mut answers = Vec::new();
         while self.rng.chance(1500) && answers.len() < 8 {
@@ -306,6 +329,11 @@ impl History {
             Deed::Start => {
                 self.moves += 1;
                 self.start();
+            }
+            Deed::CrashCommitted(skip) => {
+                self.moves += 1;
+                let (process, call) = (String::new(), "log.txn.end".to_owned());
+                self.deployment.world.set_trap(Trap { process, call, skip, action: Action::CrashAfter });
             }
             _ => {
                 self.moves += 1;

@@ -12,7 +12,7 @@ use crate::scenarios;
 /// Under so many seeds at most.
 const SEEDS: u64 = 16;
 /// Random histories for each bug, at most.
-const HISTORIES: u64 = 400;
+const HISTORIES: u64 = 200;
 
 /// Puts a bug into the configuration.
 type SetUp = fn(&mut Deployment);
