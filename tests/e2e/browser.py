@@ -87,6 +87,14 @@ def duration_ms(path):
     return round(len(samples) / 2 / 48)
 
 
+def as_phones_do(directory, wav):
+    """The sound as AAC in MP4."""
+    path = Path(directory) / "phone.m4a"
+    encode = ["ffmpeg", "-v", "error", "-y", "-i", "-", "-c:a", "aac", str(path)]
+    subprocess.run(encode, check=True, input=wav)
+    return path.read_bytes()
+
+
 class Browser(unittest.TestCase):
     """One recording session in Chromium, delivered by Hansard whole and in slices."""
 
@@ -112,14 +120,16 @@ class Browser(unittest.TestCase):
             cls.deliver(f"{kind}-slices", slices, content_type)
             # The slices together are a file; what is in it is in them.
             cls.deliver(f"{kind}-joined", [b"".join(slices)], content_type)
+        phone = [as_phones_do(cls.directory.name, hansard.piece(number, SECONDS)) for number in (1, 2)]
+        cls.deliver("phone", phone, "audio/mp4", slices=False)
         for name in cls.statuses:
             cls.statuses[name] = cls.hansard.await_delivered(name)
 
     @classmethod
-    def deliver(cls, name, chunks, content_type):
+    def deliver(cls, name, chunks, content_type, slices=True):
         cls.hansard.open(name)
         for number, chunk in enumerate(chunks):
-            continues = {"continues": True} if number else {}
+            continues = {"continues": True} if slices and number else {}
             cls.hansard.upload(name, f"{number:03}", chunk, content_type, sequence=number, **continues)
         cls.hansard.finish(name, expected_chunks=len(chunks))
         cls.statuses[name] = None
@@ -164,6 +174,16 @@ class Browser(unittest.TestCase):
             self.assertGreaterEqual(played["played"], 0.5, (name, played))
             self.assertLess(played["played"], played["took"] + 0.5, (name, played))
             self.assertAlmostEqual(played["end"], played["duration"], delta=0.05, msg=name)
+
+    def test_what_phones_record_is_copied_and_plays(self):
+        merged = self.hansard.call("GET", "/v1/conversations/phone/audio")
+        self.assertEqual((merged["format"], len(merged["inputs"])), ("m4a", 2), merged)
+        played = self.browser.run(self.browser.page(), PLAY, merged["url"], 0.5)
+        self.assertAlmostEqual(played["duration"], merged["duration_ms"] / 1000, delta=0.01)
+        # Between the two stay what fills the first one's last packet and the second one's delay.
+        self.assertAlmostEqual(played["duration"], 2 * SECONDS, delta=0.1)
+        self.assertGreaterEqual(played["played"], 0.5, played)
+        self.assertAlmostEqual(played["end"], played["duration"], delta=0.05)
 
     def test_the_page_shows_the_conversations(self):
         page = self.browser.page(self.hansard.url)
