@@ -30,7 +30,9 @@ pub(crate) struct LocalJournal(pub(crate) Handle);
 fn encode(step: &Step) -> (u8, Vec<u8>) {
     match step {
         Step::Started { at, until } => (STARTED, Key::new().i64(at.0).i64(until.0).build()),
-        Step::Job { id, deadline } => (JOB, Key::new().i64(deadline.0).bytes(id.as_bytes()).build()),
+        Step::Job { id, deadline, asked } => {
+            (JOB, Key::new().i64(deadline.0).name(id).bytes(asked).build())
+        }
         Step::Ended { class, code } => {
             (ENDED, Key::new().name(class.as_str()).bytes(code.as_bytes()).build())
         }
@@ -43,7 +45,11 @@ fn decode(step: u8, value: &[u8]) -> Option<Step> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     Some(match step {
         STARTED => Step::Started { at: Timestamp(parts.i64()?), until: Timestamp(parts.i64()?) },
-        JOB => Step::Job { deadline: Timestamp(parts.i64()?), id: text(parts.0)? },
+        JOB => Step::Job {
+            deadline: Timestamp(parts.i64()?),
+            id: parts.name()?.to_owned(),
+            asked: Bytes::copy_from_slice(parts.0),
+        },
         ENDED => Step::Ended { class: parts.name()?.parse::<Class>().ok()?, code: text(parts.0)? },
         RESULT => Step::Result(Bytes::copy_from_slice(value)),
         _ => return None,
@@ -74,8 +80,10 @@ impl Journal for LocalJournal {
             name.extend(Key::new().i64(until.0).build());
         }
         let mut ops = Vec::with_capacity(2);
-        if place == JOB {
-            ops.push(Op::put(Space::Jobs, name.clone(), value.clone()));
+        if let Step::Job { id, deadline, .. } = &step {
+            // What was asked does not outlive an erasure.
+            let bare = Step::Job { id: id.clone(), deadline: *deadline, asked: Bytes::new() };
+            ops.push(Op::put(Space::Jobs, name.clone(), encode(&bare).1));
         }
         ops.push(Op::put(Space::Journal, name, value).behind(Fence::Journal));
         Ok(self.0.write(ops, Urgency::Synced).await?)

@@ -29,8 +29,17 @@ pub(crate) struct Statements {
 }
 
 /// The columns of a submission, in the order in which they are selected.
-const COLUMNS: [&str; 8] =
-    ["submission", "started_at", "until_at", "job", "deadline_at", "ended_class", "ended_code", "result"];
+const COLUMNS: [&str; 9] = [
+    "submission",
+    "started_at",
+    "until_at",
+    "job",
+    "deadline_at",
+    "asked",
+    "ended_class",
+    "ended_code",
+    "result",
+];
 
 impl Statements {
     pub(crate) async fn prepare(cql: &Cql) -> Result<Self, PortError> {
@@ -56,7 +65,7 @@ impl Statements {
         let delete = format!("DELETE FROM {{}}.journal USING TIMESTAMP {DELETED} WHERE conversation = ?");
         Ok(Self {
             started: insert("journal", "started_at, until_at").await?,
-            job: insert("journal", "job, deadline_at").await?,
+            job: insert("journal", "job, deadline_at, asked").await?,
             ended: insert("journal", "ended_class, ended_code").await?,
             result: insert("journal", "result").await?,
             insert_job: insert("jobs", "job").await?,
@@ -90,10 +99,11 @@ impl Journal for ScyllaStore {
             Step::Started { at, until } => {
                 (&statements.started, vec![Value::Time(at.0), Value::Time(until.0)])
             }
-            Step::Job { id, deadline } => {
+            Step::Job { id, deadline, asked } => {
                 // First where it outlives an erasure.
                 store.cql.write(&statements.insert_job, cell(vec![Value::Text(id)])).await?;
-                (&statements.job, vec![Value::Text(id), Value::Time(deadline.0)])
+                // Of two that know of one job, the one that knows what was asked has the greater value.
+                (&statements.job, vec![Value::Text(id), Value::Time(deadline.0), Value::Blob(asked)])
             }
             Step::Ended { class, code } => {
                 (&statements.ended, vec![Value::Text(class.as_str()), Value::Text(code)])
@@ -193,7 +203,8 @@ fn submission(mut columns: Columns<'_>) -> Result<Submission, PortError> {
     }
     if let Some(id) = columns.take("job").map_err(&wrong)? {
         let deadline = time(&mut columns, "deadline_at").map_err(&wrong)?;
-        steps.push(Step::Job { id, deadline });
+        let asked: Option<Vec<u8>> = columns.take("asked").map_err(&wrong)?;
+        steps.push(Step::Job { id, deadline, asked: asked.unwrap_or_default().into() });
     }
     if let Some(class) = columns.take::<Option<String>>("ended_class").map_err(&wrong)? {
         let class = class.parse().map_err(|error| corrupt("journal", &error))?;

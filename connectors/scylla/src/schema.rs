@@ -65,7 +65,7 @@ fn of_conversations() -> Vec<Table> {
             clustering: &["stage", "input", "generation", "submission"],
             columns: listed(
                 "conversation text, stage text, input blob, generation bigint, submission blob, started_at timestamp, \
-                 until_at timestamp, job text, deadline_at timestamp, ended_class text, ended_code text, result blob",
+                 until_at timestamp, job text, deadline_at timestamp, asked blob, ended_class text, ended_code text, result blob",
             ),
             grace_seconds: GRACE_ERASED,
         },

@@ -1,10 +1,9 @@
-//! Reading what a server answered: transcripts in the dialects of OpenAI, whisper.cpp and faster-whisper, and
-//! refusals.
+//! Reading what a server answered: transcripts in the dialects of OpenAI, whisper.cpp and faster-whisper.
 
+use hansard_schemas::Word;
 use serde::Deserialize;
 
 use crate::piece::{Spoken, spread_words};
-use crate::port::{Request, Word};
 
 /// A transcript, its times relative to the chunk.
 pub(crate) struct Heard {
@@ -41,14 +40,14 @@ struct Stretch {
 }
 
 /// Reads a transcript from an answer's body.
-pub(crate) fn heard(body: &[u8], request: &Request) -> Result<Heard, serde_json::Error> {
+pub(crate) fn heard(body: &[u8], start_ms: i64, end_ms: i64) -> Result<Heard, serde_json::Error> {
     let transcript: Transcript = serde_json::from_slice(body)?;
-    let segment_ms = (request.end_ms - request.start_ms).max(0);
+    let segment_ms = (end_ms - start_ms).max(0);
     Ok(Heard {
         text: transcript.text.trim().to_owned(),
         language: transcript.language.as_deref().map(str::to_lowercase),
         audio_ms: transcript.duration.map_or(segment_ms, whole_ms),
-        words: words(transcript.words, transcript.segments, request.start_ms),
+        words: words(transcript.words, transcript.segments, start_ms),
     })
 }
 
@@ -94,57 +93,4 @@ impl Stretch {
 #[allow(clippy::cast_possible_truncation, reason = "clamped to a day, which no segment lasts")]
 fn whole_ms(seconds: f64) -> i64 {
     (seconds.clamp(0.0, 86_400.0) * 1000.0).round() as i64
-}
-
-/// What a server says when it refuses.
-#[derive(Default)]
-pub(crate) struct Refusal {
-    code: Option<String>,
-    kind: Option<String>,
-    message: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RefusalBody {
-    error: RefusalError,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RefusalError {
-    Text(String),
-    Fields {
-        message: Option<String>,
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        // Some servers repeat the status here, as a number.
-        code: Option<serde_json::Value>,
-    },
-}
-
-/// Reads a refusal; nothing is known where the body is not JSON.
-pub(crate) fn refusal(body: &[u8]) -> Refusal {
-    match serde_json::from_slice::<RefusalBody>(body).map(|body| body.error) {
-        Ok(RefusalError::Text(message)) => Refusal { message: Some(message), ..Refusal::default() },
-        Ok(RefusalError::Fields { message, kind, code }) => {
-            Refusal { code: code.and_then(|code| code.as_str().map(str::to_owned)), kind, message }
-        }
-        Err(_) => Refusal::default(),
-    }
-}
-
-impl Refusal {
-    /// Whether the account's money or allowance is spent, by the codes that are documented for it.
-    pub(crate) fn is_quota(&self) -> bool {
-        let codes = ["insufficient_quota", "billing_hard_limit_reached"];
-        [&self.code, &self.kind].into_iter().flatten().any(|code| codes.contains(&code.as_str()))
-    }
-
-    /// The code and the text, at most 300 characters, on one line.
-    pub(crate) fn text(&self) -> Option<String> {
-        let said = [self.code.as_deref(), self.message.as_deref()];
-        let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
-        let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-        (!said.is_empty()).then_some(said)
-    }
 }

@@ -1,4 +1,4 @@
-//! Speech recognition behind one port: a local model in a child process, and any server with OpenAI's
+//! Speech recognition behind one port, a file a provider: a local model in a child process, and any server with OpenAI's
 //! transcription call. The crate never retries, never decides what a failure leads to, never touches Kafka,
 //! the database or objects, and never loads native code into the calling process.
 //!
@@ -8,7 +8,6 @@
 //! | [`OpenAi`] | a base URL, a model's name, usually a key | to that server |
 
 mod answer;
-mod cause;
 mod child;
 mod fetch;
 mod frame;
@@ -16,7 +15,6 @@ mod local;
 mod moonshine;
 mod openai;
 mod piece;
-mod port;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -25,5 +23,4 @@ mod wav;
 pub use child::{CHILD_REFUSED, child_main};
 pub use fetch::{FetchError, ModelFiles, Progress, Recording, fetch};
 pub use local::{LOCAL_MODEL, Local, LocalConfig};
-pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig, OpenAiConfigError, Secret};
-pub use port::{Reply, Request, Speech, SpeechError, Word};
+pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig};

@@ -7,18 +7,20 @@ use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest, Submitted};
+use hansard_provider::Cause;
+use hansard_runtime::stage::Failed;
+use hansard_schemas::{Options, Word};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::cause::Cause;
 use crate::fetch::ModelFiles;
 use crate::frame::{self, ANSWER_BYTES_MAX, Heard, Load, Reason, Refused};
-use crate::port::{Reply, Request, Speech, SpeechError, Word};
 
 /// The name of the local model: Moonshine tiny, English only.
 pub const LOCAL_MODEL: &str = "moonshine-tiny-en";
@@ -108,9 +110,9 @@ impl Local {
     /// Waits for a free child. The caller holds its permit as long as it uses the child.
     async fn with_recognizer<T>(
         &self,
-        work: impl AsyncFnOnce(&mut Recognizer) -> Result<T, SpeechError>,
-    ) -> Result<T, SpeechError> {
-        let full = |_| Cause::QueueFull.error_after(self.queue_full_text(), Some(Duration::from_secs(1)));
+        work: impl AsyncFnOnce(&mut Recognizer) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        let full = |_| Cause::QueueFull.failed_after(self.queue_full_text(), Some(Duration::from_secs(1)));
         let _place = self.places.try_acquire().map_err(full)?;
         let _running = self.running.acquire().await;
         let mut recognizer = match self.take_living() {
@@ -143,10 +145,10 @@ impl Local {
         None
     }
 
-    async fn start(&self) -> Result<Recognizer, SpeechError> {
+    async fn start(&self) -> Result<Recognizer, Failed> {
         let unavailable = |error: io::Error| {
             let program = self.config.program.display();
-            Cause::ModelUnavailable.error(format!("cannot start the speech child {program}: {error}"))
+            Cause::ModelUnavailable.failed(format!("cannot start the speech child {program}: {error}"))
         };
         let mut recognizer = self.spawn().map_err(unavailable)?;
         let load = serde_json::to_vec(&self.load()).map_err(|error| unavailable(error.into()))?;
@@ -160,7 +162,7 @@ impl Local {
             Ok(Ok((kind, _))) => Err(unavailable(unexpected(kind))),
             Ok(Err(error)) => {
                 let end = recognizer.end().await;
-                Err(Cause::ModelUnavailable.error(format!(
+                Err(Cause::ModelUnavailable.failed(format!(
                     "the speech child ended while it loaded the model: {error}, {end}; \
                      check its memory limit of {} bytes",
                     self.config.memory_bytes_max
@@ -193,44 +195,42 @@ impl Local {
         Ok(Recognizer { process: command.spawn()?, socket: UnixStream::from_std(ours)? })
     }
 
-    fn check(&self, request: &Request) -> Result<(), SpeechError> {
-        if request.audio.len() > self.config.audio_bytes_max {
-            let (bytes, most) = (request.audio.len(), self.config.audio_bytes_max);
+    fn check(&self, audio: &[u8], options: &Options) -> Result<(), Failed> {
+        if audio.len() > self.config.audio_bytes_max {
+            let (bytes, most) = (audio.len(), self.config.audio_bytes_max);
             return Err(
-                Cause::TooLarge.error(format!("segment of {bytes} bytes is over the limit of {most}"))
+                Cause::TooLarge.failed(format!("segment of {bytes} bytes is over the limit of {most}"))
             );
         }
-        if let Some(language) = request.language.as_deref().filter(|language| !is_english(language)) {
-            return Err(Cause::UnsupportedLanguage.error(format!(
+        if let Some(language) = options.language.as_deref().filter(|language| !is_english(language)) {
+            return Err(Cause::UnsupportedLanguage.failed(format!(
                 "the local model knows English only, not {language:?}; configure an openai provider for it"
             )));
         }
-        match request.model.as_deref() {
-            Some(model) if model != LOCAL_MODEL => Err(Cause::UnsupportedModel
-                .error(format!("the local model is {LOCAL_MODEL}; there is no {model:?}"))),
+        match options.model.as_deref() {
+            Some(model) if model != LOCAL_MODEL => Err(Cause::UnsupportedModel.failed(format!("the local model is {LOCAL_MODEL}; there is no {model:?}"))),
             _ => Ok(()),
         }
     }
 }
 
 impl Recognizer {
-    async fn hear(&mut self, audio: &[u8], within: Duration) -> Result<Heard, SpeechError> {
+    async fn hear(&mut self, audio: &[u8], within: Duration) -> Result<Heard, Failed> {
         let ask = async {
             frame::send(&mut self.socket, frame::AUDIO, audio).await?;
             frame::receive(&mut self.socket, ANSWER_BYTES_MAX).await
         };
         match timeout(within, ask).await {
             Ok(Ok((frame::HEARD, payload))) => serde_json::from_slice(&payload).map_err(|error| {
-                Cause::ChildDied.error(format!("the speech child answers nonsense: {error}"))
+                Cause::ChildDied.failed(format!("the speech child answers nonsense: {error}"))
             }),
             Ok(Ok((frame::REFUSED, payload))) => Err(refused(&payload)),
-            Ok(Ok((kind, _))) => Err(Cause::ChildDied.error(unexpected(kind).to_string())),
+            Ok(Ok((kind, _))) => Err(Cause::ChildDied.failed(unexpected(kind).to_string())),
             Ok(Err(error)) => {
                 let end = self.end().await;
-                Err(Cause::ChildDied
-                    .error(format!("the speech child ended during a segment: {error}, {end}")))
+                Err(Cause::ChildDied.failed(format!("the speech child ended during a segment: {error}, {end}")))
             }
-            Err(_) => Err(Cause::TimedOut.error(format!(
+            Err(_) => Err(Cause::TimedOut.failed(format!(
                 "the speech child gave no answer within {} s and was killed",
                 within.as_secs_f32()
             ))),
@@ -259,33 +259,28 @@ impl Recognizer {
 
 #[async_trait]
 impl Speech for Local {
-    async fn transcribe(&self, request: Request) -> Result<Reply, SpeechError> {
-        self.check(&request)?;
-        let began = Instant::now();
+    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+        let audio = request.audio.bytes().await?;
+        self.check(&audio, &request.options)?;
         let within = self.config.answer_within;
-        let heard =
-            self.with_recognizer(async |recognizer| recognizer.hear(&request.audio, within).await).await?;
+        let heard = self.with_recognizer(async |recognizer| recognizer.hear(&audio, within).await).await?;
         let words = heard.words.into_iter().map(|word| Word {
             text: word.text,
             start_ms: request.start_ms + word.start_ms,
             end_ms: request.start_ms + word.end_ms,
-            confidence: None,
-            speaker: None,
+            ..Word::default()
         });
-        Ok(Reply {
+        Ok(Submitted::Reply(SpeechReply {
             text: heard.text,
             words: words.collect(),
             language: Some("en".to_owned()),
-            language_confidence: None,
-            provider: "local".to_owned(),
             model: LOCAL_MODEL.to_owned(),
-            latency_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
             audio_ms: heard.audio_ms,
-            provider_job_id: None,
-        })
+            ..SpeechReply::default()
+        }))
     }
 
-    async fn probe(&self) -> Result<(), SpeechError> {
+    async fn probe(&self) -> Result<(), Failed> {
         self.with_recognizer(async |_| Ok(())).await
     }
 }
@@ -301,10 +296,10 @@ fn unexpected(kind: u8) -> io::Error {
     )
 }
 
-fn refused(payload: &[u8]) -> SpeechError {
+fn refused(payload: &[u8]) -> Failed {
     let Refused { reason, message } = match serde_json::from_slice(payload) {
         Ok(refused) => refused,
-        Err(error) => return Cause::ChildDied.error(format!("the speech child answers nonsense: {error}")),
+        Err(error) => return Cause::ChildDied.failed(format!("the speech child answers nonsense: {error}")),
     };
     let cause = match reason {
         Reason::Model => Cause::ModelUnavailable,
@@ -312,10 +307,10 @@ fn refused(payload: &[u8]) -> SpeechError {
         Reason::TooLong => Cause::TooLarge,
         Reason::Recognition => Cause::RecognitionFailed,
     };
-    cause.error(message)
+    cause.failed(message)
 }
 
 /// After these answers the child is not to be used again.
-fn lost_child(error: &SpeechError) -> bool {
+fn lost_child(error: &Failed) -> bool {
     [Cause::ChildDied, Cause::TimedOut].iter().any(|cause| cause.class_and_code().1 == error.code)
 }

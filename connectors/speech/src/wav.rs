@@ -1,6 +1,6 @@
 //! FLAC to samples and samples to WAV: for the local model, and for servers that do not take FLAC.
 
-use crate::cause::Cause;
+use hansard_provider::Cause;
 
 /// The one sample rate of segments.
 pub(crate) const SAMPLE_RATE: u32 = 16_000;

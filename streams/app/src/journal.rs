@@ -80,7 +80,7 @@ mod tests {
             generation: Generation(0),
         };
         let started = |at: i64| Step::Started { at: Timestamp(at), until: Timestamp(at + 5_000) };
-        let job = Step::Job { id: "j".to_owned(), deadline: Timestamp(9_000) };
+        let job = Step::Job { id: "j".to_owned(), deadline: Timestamp(9_000), asked: Bytes::new() };
         journal.write(&key, SubmissionId([1; 16]), started(999)).await.expect("written");
         journal.write(&key, SubmissionId([1; 16]), job.clone()).await.expect("written");
         journal.write(&key, SubmissionId([2; 16]), started(1_000)).await.expect("written");

@@ -142,6 +142,13 @@ impl Policy {
         appended + delay.copied().unwrap_or(Millis::ZERO)
     }
 
+    /// The tier of a record that is under way elsewhere and wishes to be looked at after about so long: the last that takes
+    /// no longer, else the first.
+    #[must_use]
+    pub fn parked(&self, wish: Millis) -> usize {
+        self.tiers.iter().rposition(|delay| *delay <= wish).map_or(1, |place| place + 1)
+    }
+
     /// For a record that is due by its tier: the tier that it goes round once more, uncounted, since its `.not-before` has
     /// not come; nothing where it may be tried.
     #[must_use]

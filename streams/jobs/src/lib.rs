@@ -4,12 +4,14 @@
 //! world comes through ports.
 
 pub mod aggregate;
+pub mod callback;
 pub use hansard_runtime::convert;
 pub mod effects;
 pub mod merge;
 pub mod notify;
 pub mod peaks;
 pub mod ports;
+pub mod providers;
 pub mod slices;
 pub mod split;
 pub mod summarize;

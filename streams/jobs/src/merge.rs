@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use hansard_core::ChunkId;
-use hansard_core::id::Digest;
+use hansard_core::id::{Digest, Millis};
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::objects::ObjectName;
@@ -231,7 +231,7 @@ impl Stage for Merge {
         } else {
             let call = |_| self.call(finalize, sources, digest);
             match self.effect.pay(&key, input, call).await? {
-                Paid::UnderWay => return Ok(Answer::Parked),
+                Paid::UnderWay => return Ok(Answer::Parked(Millis::ZERO)),
                 Paid::Result(bytes) => match result(&bytes)? {
                     Record::Merge(merge) => merge,
                     _ => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use hansard_core::id::Digest;
+use hansard_core::id::{Digest, Millis};
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::Paid;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
@@ -134,7 +134,7 @@ fn together(ended: Vec<Result<Option<Delivery>, Failed>>) -> Result<Answer, Fail
     };
     match failures.into_iter().max_by_key(rank) {
         Some(failed) if rank(&failed).0 > 0 => Err(failed),
-        _ if under_way => Ok(Answer::Parked),
+        _ if under_way => Ok(Answer::Parked(Millis::ZERO)),
         Some(failed) => Err(failed),
         None => Ok(Answer::Done(deliveries)),
     }
@@ -189,8 +189,8 @@ mod tests {
         let done = Answer::Done(vec![Record::Delivery(Delivery::default())]);
         assert_eq!(class(vec![]), Ok(Answer::Done(Vec::new())));
         assert_eq!(class(vec![told()]), Ok(done));
-        assert_eq!(class(vec![told(), Ok(None)]), Ok(Answer::Parked));
-        assert_eq!(class(vec![permanent.clone(), Ok(None)]), Ok(Answer::Parked));
+        assert_eq!(class(vec![told(), Ok(None)]), Ok(Answer::Parked(Millis::ZERO)));
+        assert_eq!(class(vec![permanent.clone(), Ok(None)]), Ok(Answer::Parked(Millis::ZERO)));
         assert_eq!(class(vec![told(), permanent.clone()]), Err((Class::Permanent, None)));
         assert_eq!(class(vec![permanent, transient.clone(), told()]), Err((Class::Transient, None)));
         let longest = Err((Class::Transient, Some(Duration::from_secs(60))));

@@ -1,11 +1,14 @@
 //! What the stages need beside the runtime's ports: the audio path, speech recognition, summaries, webhooks. Each
 //! connector classes its own failures; no stage reads an error's text.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use hansard_core::document::Document;
 use hansard_core::id::Timestamp;
+use hansard_core::redelivery::Class;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, SplitSegment, Word};
@@ -128,19 +131,36 @@ pub trait Audio: Send + Sync {
     async fn merge(&self, sources: Sources<'_>) -> Result<Merged, Failed>;
 }
 
+/// The audio of a segment, which a provider takes in one way or the other.
+///
+/// An implementation must give the same bytes each time: FLAC, 16 kHz, mono.
+#[async_trait]
+pub trait SegmentAudio: Send + Sync {
+    /// The bytes.
+    async fn bytes(&self) -> Result<Bytes, Failed>;
+
+    /// A link by which anybody can read them for some hours; it is a secret.
+    async fn link(&self) -> Result<String, Failed>;
+}
+
 /// A segment that is to be transcribed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SpeechRequest {
-    /// FLAC, 16 kHz, mono.
-    pub audio: Bytes,
+    /// What was said.
+    pub audio: Arc<dyn SegmentAudio>,
     /// Where the segment starts and ends in its chunk, in milliseconds; the times of words are relative to the chunk.
     pub start_ms: i64,
     /// See `start_ms`.
     pub end_ms: i64,
-    /// Language, model, key terms and so on.
+    /// Language, model, key terms and so on. `provider` is set only where the record chose another than the deployment's: what
+    /// is then refused is that choice.
     pub options: Options,
+    /// Whether the provider is to redact what it can by itself.
+    pub redact: bool,
     /// The same for every repetition of one submission.
     pub idempotency_key: String,
+    /// Where a provider that works in jobs is to tell that one has ended; it is a secret.
+    pub callback: Option<String>,
 }
 
 /// What was said in a segment.
@@ -154,31 +174,68 @@ pub struct SpeechReply {
     pub language: Option<String>,
     /// How sure the provider is of it, 0 to 1.
     pub language_confidence: Option<f32>,
-    /// Who answered.
-    pub provider: String,
     /// With which model.
     pub model: String,
-    /// From the call to its answer, in milliseconds.
-    pub latency_ms: i64,
     /// How much audio was transcribed, in milliseconds.
     pub audio_ms: i64,
     /// The provider's own id of the call.
-    pub provider_job_id: Option<String>,
+    pub call_id: Option<String>,
 }
 
-/// A provider of speech recognition.
+/// What a submission led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// The provider answers at once.
+    Reply(SpeechReply),
+    /// It works on a job of this id.
+    Job(String),
+}
+
+/// What a provider says of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    /// It is queued or worked on.
+    UnderWay,
+    /// It is done.
+    Done(SpeechReply),
+    /// It has ended without a result.
+    Ended(Failed),
+}
+
+/// A provider of speech recognition; one file each.
 ///
-/// An implementation must: answer within its own time limit; submit the audio at most once a call; keep keys and audio
-/// out of failures. It need not retry, limit its callers' rate, or remember calls.
+/// An implementation must: answer every call within a time limit of its own; submit the audio at most once a call; class
+/// what went wrong by the one table that all share; keep keys, links and what was said out of failures. It need not
+/// retry, limit its callers' rate, or remember calls.
 #[async_trait]
 pub trait Speech: Send + Sync {
-    /// Transcribes one segment. Silence is a success with an empty text.
-    async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed>;
+    /// Transcribes one segment, or begins to. Silence is a success with an empty text.
+    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed>;
 
-    /// Has the provider delete what it keeps of a job; done where it keeps nothing. Confirmed once it answers without a
-    /// failure; asked again until then. A provider that keeps nothing confirms at once.
+    /// Asks for a job that `request` led to. A failure is one of asking, and says nothing of the job.
+    async fn check(&self, job: &str, _request: &SpeechRequest) -> Result<JobState, Failed> {
+        let cause = format!("job {job:?} is of a provider that works in no jobs");
+        Ok(JobState::Ended(Failed::new(Class::Defect, "not_a_job", cause)))
+    }
+
+    /// Looks for a job that `request` led to although its id never became known here, begun since then. A provider that
+    /// cannot be asked finds none.
+    async fn find(&self, _request: &SpeechRequest, _since: Timestamp) -> Result<Option<String>, Failed> {
+        Ok(None)
+    }
+
+    /// Has the provider stop a job and delete what it keeps of it; done where it keeps nothing. Confirmed once it answers
+    /// without a failure; asked again until then. A provider that keeps nothing confirms at once.
     async fn forget(&self, _job: &str) -> Result<(), Failed> {
         Ok(())
+    }
+
+    /// Asks whether the provider could answer at all, without paying for audio.
+    async fn probe(&self) -> Result<(), Failed>;
+
+    /// The job that the body of a webhook tells of; nothing where it tells of none.
+    fn told(&self, _body: &[u8]) -> Option<String> {
+        None
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use hansard_core::id::Millis;
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::objects::ObjectName;
@@ -142,7 +143,7 @@ impl Stage for Split {
         let header = self.header(upload).await?;
         let call = |_| self.cut(upload, header.as_ref(), &upload_digest);
         let paid = self.effect.pay(&key, input, call).await?;
-        let Paid::Result(bytes) = paid else { return Ok(Answer::Parked) };
+        let Paid::Result(bytes) = paid else { return Ok(Answer::Parked(Millis::ZERO)) };
         let Record::Split(mut split) = result(&bytes)? else {
             return Err(Failed::new(Class::Defect, "journal_corrupt", "the result of a split is none"));
         };

@@ -202,7 +202,7 @@ impl Stage for Summarize {
         let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
         let call = |_| self.call(&written.document, &options);
         let mut summary = match self.effect.pay(&key, input, call).await? {
-            Paid::UnderWay => return Ok(Answer::Parked),
+            Paid::UnderWay => return Ok(Answer::Parked(Millis::ZERO)),
             Paid::Result(bytes) => match result(&bytes)? {
                 Record::Summary(summary) => summary,
                 _ => {

@@ -19,13 +19,15 @@ use hansard_schemas::{Stage, Topics};
 use tokio::sync::watch;
 
 use crate::aggregate::{Aggregate, AggregateConfig};
+use crate::callback::CallbackUrls;
 use crate::effects::{Effect, Storage};
 use crate::merge::Merge;
 use crate::notify::Notify;
-use crate::ports::{Audio, Speech, Summarizer, Webhook};
+use crate::ports::{Audio, Summarizer, Webhook};
+use crate::providers::Providers;
 use crate::split::Split;
 use crate::summarize::Summarize;
-use crate::transcribe::Transcribe;
+use crate::transcribe::{Links, Transcribe};
 
 /// The jobs that run a loop on the log, in the order of the dataflow.
 pub const JOBS: [Stage; 6] =
@@ -36,8 +38,12 @@ pub const JOBS: [Stage; 6] =
 pub struct Connectors {
     /// For split and merge.
     pub audio: Arc<dyn Audio>,
-    /// For transcribe.
-    pub speech: Arc<dyn Speech>,
+    /// For transcribe: who recognises speech.
+    pub providers: Arc<Providers>,
+    /// For transcribe: how its providers read an object.
+    pub links: Arc<dyn Links>,
+    /// For transcribe: how its providers tell that a job has ended, if they can reach the gateway.
+    pub callbacks: Option<CallbackUrls>,
     /// For summarize.
     pub summarizer: Arc<dyn Summarizer>,
     /// For notify.
@@ -119,17 +125,22 @@ pub async fn run(
     let member = ports.log.join(group(job, settings)).await?;
     let own = settings.jobs.get(&job).cloned().unwrap_or_else(|| JobSettings::of(job));
     let metrics = families.job(job.as_str());
-    let bounds = CallBounds { time_max: own.call_max, attempts_max: own.policy.attempts };
+    let mut policy = own.policy;
+    let bounds = CallBounds { time_max: own.call_max, attempts_max: policy.attempts };
     let effect = Effect::new(ports.clone(), metrics.clone(), Arc::clone(&settings.storage), bounds);
     let stage: Arc<dyn Effectful> = match job {
         Stage::Split => Arc::new(Split::new(effect, connectors.audio)),
-        Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
+        Stage::Transcribe => {
+            let Connectors { providers, links, callbacks, .. } = connectors;
+            policy.attempts = policy.attempts.saturating_mul(u32::try_from(providers.chain_max()).unwrap_or(1));
+            Arc::new(Transcribe::new(effect, providers, links, callbacks))
+        }
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
         Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
         Stage::Notify => Arc::new(Notify::new(effect, connectors.webhook)),
         Stage::Aggregate => unreachable!("it runs on a loop of its own"),
     };
-    let redeliver = redeliver(job, own.policy, &ports, settings);
+    let redeliver = redeliver(job, policy, &ports, settings);
     Effects::new(stage, ports, redeliver, own.effects, metrics).run(member, shutdown).await
 }
 

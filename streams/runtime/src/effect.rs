@@ -21,8 +21,61 @@ pub const LEASE: Millis = Millis::minutes(1);
 pub enum Paid {
     /// The result, of this call or of an earlier one.
     Result(Bytes),
-    /// Someone else's call may still be under way: come back later, and count no attempt.
+    /// Someone else's call may still be under way, or a provider works on it: come back later, and count no attempt.
     UnderWay,
+}
+
+/// What a call led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Called {
+    /// A result.
+    Result(Bytes),
+    /// A job that the provider works on.
+    Job(Job),
+}
+
+/// A provider's job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The provider's id.
+    pub id: String,
+    /// Until when it may take.
+    pub deadline: Timestamp,
+    /// What was asked; empty where that is not known.
+    pub asked: Bytes,
+}
+
+/// What the journal shows of an effect, at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// It is paid for, and this is the result.
+    Result(Bytes),
+    /// Someone's call may be under way.
+    UnderWay,
+    /// A provider works on it.
+    Job {
+        /// The submission that led to it.
+        submission: SubmissionId,
+        /// When that began, where it is known.
+        since: Option<Timestamp>,
+        /// The job.
+        job: Job,
+    },
+    /// Nothing is under way.
+    Free(Before),
+}
+
+/// What went before a call that may now be made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Before {
+    /// Submissions that count as attempts.
+    pub counted: u32,
+    /// Whether one ended for good: the same provider need not be asked again.
+    pub refused: bool,
+    /// The codes of those that ended, sorted.
+    pub codes: Vec<String>,
+    /// One that began and never told its end, and when: a provider that can be asked may know of it.
+    pub lost: Option<(SubmissionId, Timestamp)>,
 }
 
 /// The bounds of a stage's calls.
@@ -34,14 +87,80 @@ pub struct CallBounds {
     pub attempts_max: u32,
 }
 
-/// Gives the result under `key`, and pays for it only where the journal has none and no call may be under way.
-///
-/// The attempt is the larger of the header's and of the number of submissions that did not end `unavailable`, less the
-/// limit once per redrive: so neither a crash loop nor a redrive pays for ever, and an outage uses up nothing.
+impl Look {
+    /// Looks at what was read of an effect.
+    #[must_use]
+    pub fn at(submissions: &[Submission], now: Timestamp) -> Self {
+        if let Some(result) = result_of(submissions) {
+            return Self::Result(result);
+        }
+        // Of several jobs the oldest submission's, so that everyone looks at the same.
+        let job = submissions.iter().filter(|s| !has_ended(s)).filter_map(job_of).min_by_key(|(id, ..)| *id);
+        if let Some((submission, since, job)) = job {
+            return Self::Job { submission, since, job };
+        }
+        if submissions.iter().any(|s| !has_ended(s) && began(s).is_some_and(|(_, until)| now < until)) {
+            return Self::UnderWay;
+        }
+        let lost = submissions.iter().filter(|s| !has_ended(s));
+        let mut codes: Vec<String> =
+            submissions.iter().filter_map(ended_in).map(|(_, code)| code.clone()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let (mut counted, mut refused) = (0, false);
+        for submission in submissions {
+            let class = ended_in(submission).map(|(class, _)| class);
+            counted += u32::from(class != Some(Class::Unavailable));
+            refused |= class == Some(Class::Permanent);
+        }
+        let lost = lost.filter_map(|s| Some((s.id, began(s)?.0))).min_by_key(|(_, at)| *at);
+        Self::Free(Before { counted, refused, codes, lost })
+    }
+}
+
+impl Before {
+    /// Attempts that are used up: the larger of the header's and of the number of submissions that did not end
+    /// `unavailable`, less the limit once per redrive. So neither a crash loop nor a redrive pays for ever, and an outage uses
+    /// up nothing.
+    ///
+    /// # Errors
+    /// `attempts_exhausted`, permanent, where none is left.
+    pub fn attempts(&self, history: Option<&Headers>, limit: u32) -> Result<u32, Failed> {
+        let counted = self.counted;
+        #[cfg(feature = "mutants")]
+        let counted = if crate::mutants::is_in(crate::mutants::Mutant::CrashesUncounted) { 0 } else { counted };
+        let (attempt, redrives) = history.map_or((0, 0), |history| (history.attempt, history.redrives));
+        let made = failures_so_far(attempt, counted, redrives, limit);
+        if made < limit {
+            return Ok(made);
+        }
+        let ends = match self.codes.is_empty() {
+            true => "none of them ended".to_owned(),
+            false => format!("they ended in {}", self.codes.join(", ")),
+        };
+        let cause = format!("{made} attempts are used up; {ends}");
+        Err(Failed::new(Class::Permanent, "attempts_exhausted", cause))
+    }
+}
+
+/// Reads what the journal shows of an effect.
 ///
 /// # Errors
-/// What `call` failed with, `timeout`, or `attempts_exhausted` (permanent) when the journal shows that the attempts are
-/// used up.
+/// As the journal's.
+pub async fn look(ports: &Ports, key: &JournalKey) -> Result<Look, PortError> {
+    let submissions = ports.journal.read(key).await?;
+    #[cfg(feature = "mutants")]
+    let submissions = match () {
+        () if crate::mutants::is_in(crate::mutants::Mutant::PayWithoutLook) => Vec::new(),
+        () => submissions,
+    };
+    Ok(Look::at(&submissions, ports.clock.now()))
+}
+
+/// Gives the result under `key`, and pays for it only where the journal has none and no call may be under way.
+///
+/// # Errors
+/// What `call` failed with, `timeout`, or as [`Before::attempts`]'s.
 pub async fn pay<Call, Fut>(
     ports: &Ports,
     metrics: &Metrics,
@@ -54,51 +173,84 @@ where
     Call: FnOnce(SubmissionId) -> Fut + Send,
     Fut: Future<Output = Result<Bytes, Failed>> + Send,
 {
-    let submissions = ports.journal.read(key).await?;
-    #[cfg(feature = "mutants")]
-    let submissions = match () {
-        () if crate::mutants::is_in(crate::mutants::Mutant::PayWithoutLook) => Vec::new(),
-        () => submissions,
+    let before = match look(ports, key).await? {
+        Look::Result(bytes) => return Ok(Paid::Result(bytes)),
+        Look::UnderWay | Look::Job { .. } => return Ok(Paid::UnderWay),
+        Look::Free(before) => before,
     };
-    if let Some(result) = result_of(&submissions) {
-        return Ok(Paid::Result(result));
+    let made = before.attempts(history, bounds.attempts_max)?;
+    let call = async |id| call(id).await.map(Called::Result);
+    match submit(ports, metrics, key, &before, (made, bounds.time_max), call).await? {
+        Called::Result(bytes) => Ok(Paid::Result(bytes)),
+        Called::Job(_) => Ok(Paid::UnderWay),
     }
-    let now = ports.clock.now();
-    if submissions.iter().any(|s| may_be_under_way(s, now)) {
-        return Ok(Paid::UnderWay);
-    }
-    let counted = u32::try_from(submissions.iter().filter(|s| counts(s)).count()).unwrap_or(u32::MAX);
-    #[cfg(feature = "mutants")]
-    let counted = if crate::mutants::is_in(crate::mutants::Mutant::CrashesUncounted) { 0 } else { counted };
-    let (attempt, redrives) = history.map_or((0, 0), |history| (history.attempt, history.redrives));
-    let made = failures_so_far(attempt, counted, redrives, bounds.attempts_max);
-    if made >= bounds.attempts_max {
-        let cause = format!("{made} attempts are used up; {}", last_end(&submissions));
-        return Err(Failed::new(Class::Permanent, "attempts_exhausted", cause));
-    }
-    metrics.call_begun(submissions.iter().any(|submission| !has_ended(submission)));
-    let id = SubmissionId(ports.entropy.id());
-    let lease = Lease { ports, key, id, at: now, over: now + bounds.time_max };
+}
+
+/// Makes a call, and keeps in the journal that it began and what it led to. `made` attempts were made before.
+///
+/// # Errors
+/// What `call` failed with, or `timeout`.
+pub async fn submit<Call, Fut>(
+    ports: &Ports,
+    metrics: &Metrics,
+    key: &JournalKey,
+    before: &Before,
+    (made, time_max): (u32, Millis),
+    call: Call,
+) -> Result<Called, Failed>
+where
+    Call: FnOnce(SubmissionId) -> Fut + Send,
+    Fut: Future<Output = Result<Called, Failed>> + Send,
+{
+    metrics.call_begun(before.lost.is_some());
+    let (id, now) = (SubmissionId(ports.entropy.id()), ports.clock.now());
+    let lease = Lease { ports, key, id, at: now, over: now + time_max };
     let held = lease.take(now).await?;
     let answer = tokio::select! {
         biased;
         answer = call(id) => answer,
-        () = ports.clock.sleep_until(lease.over) => Err(timeout(bounds.time_max)),
+        () = ports.clock.sleep_until(lease.over) => Err(timeout(time_max)),
         never = lease.renew(held) => match never {},
     };
     metrics.call_ended(answer.as_ref().err());
     match answer {
-        Ok(result) => {
+        Ok(Called::Result(result)) => {
             ports.journal.write(key, id, Step::Result(result.clone())).await?;
-            Ok(Paid::Result(result))
+            Ok(Called::Result(result))
+        }
+        Ok(Called::Job(job)) => {
+            note_job(ports, key, id, job.clone()).await?;
+            Ok(Called::Job(job))
         }
         Err(mut failed) => {
-            let end = Step::Ended { class: failed.class, code: failed.code.to_owned() };
-            ports.journal.write(key, id, end).await?;
+            end(ports, key, id, &failed).await?;
             failed.attempts_before = made;
             Err(failed)
         }
     }
+}
+
+/// Keeps a job's id.
+///
+/// # Errors
+/// As the journal's.
+pub async fn note_job(ports: &Ports, key: &JournalKey, id: SubmissionId, job: Job) -> Result<(), PortError> {
+    let Job { id: job, deadline, asked } = job;
+    ports.journal.write(key, id, Step::Job { id: job, deadline, asked }).await
+}
+
+/// Keeps that a submission has ended without a result.
+///
+/// # Errors
+/// As the journal's.
+pub async fn end(
+    ports: &Ports,
+    key: &JournalKey,
+    id: SubmissionId,
+    failed: &Failed,
+) -> Result<(), PortError> {
+    let end = Step::Ended { class: failed.class, code: failed.code.to_owned() };
+    ports.journal.write(key, id, end).await
 }
 
 /// A taker's word that its call is under way.
@@ -167,32 +319,27 @@ fn has_ended(submission: &Submission) -> bool {
     submission.steps.iter().any(|step| matches!(step, Step::Ended { .. } | Step::Result(_)))
 }
 
-fn may_be_under_way(submission: &Submission, now: Timestamp) -> bool {
-    let until = submission.steps.iter().filter_map(|step| match step {
-        Step::Started { until, .. } => Some(*until),
-        Step::Job { deadline, .. } => Some(*deadline),
+/// When a submission began, and until when it counts as under way.
+fn began(submission: &Submission) -> Option<(Timestamp, Timestamp)> {
+    submission.steps.iter().find_map(|step| match step {
+        Step::Started { at, until } => Some((*at, *until)),
         _ => None,
-    });
-    !has_ended(submission) && until.max().is_some_and(|until| now < until)
+    })
 }
 
-fn counts(submission: &Submission) -> bool {
-    !submission.steps.iter().any(|step| matches!(step, Step::Ended { class: Class::Unavailable, .. }))
+fn job_of(submission: &Submission) -> Option<(SubmissionId, Option<Timestamp>, Job)> {
+    submission.steps.iter().find_map(|step| match step {
+        Step::Job { id, deadline, asked } => {
+            let job = Job { id: id.clone(), deadline: *deadline, asked: asked.clone() };
+            Some((submission.id, began(submission).map(|(at, _)| at), job))
+        }
+        _ => None,
+    })
 }
 
-fn last_end(submissions: &[Submission]) -> String {
-    let codes = submissions.iter().filter_map(|s| {
-        s.steps.iter().find_map(|step| match step {
-            Step::Ended { code, .. } => Some(code.as_str()),
-            _ => None,
-        })
-    });
-    let mut codes: Vec<&str> = codes.collect();
-    codes.sort_unstable();
-    codes.dedup();
-    if codes.is_empty() {
-        "none of them ended".to_owned()
-    } else {
-        format!("they ended in {}", codes.join(", "))
-    }
+fn ended_in(submission: &Submission) -> Option<(Class, &String)> {
+    submission.steps.iter().find_map(|step| match step {
+        Step::Ended { class, code } => Some((*class, code)),
+        _ => None,
+    })
 }

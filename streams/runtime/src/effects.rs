@@ -3,6 +3,7 @@
 //! One task owns everything; there are no locks. It waits for whichever comes first (a commit's result, a record that
 //! has ended, an event of the group, a time) and nothing in it sleeps or blocks.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -313,6 +314,8 @@ impl Effects {
                 running.drain_until = None;
                 let partitions = assignment.partitions.iter().map(|p| (p.from, resume(p)));
                 running.lanes.assign(partitions);
+                let numbers: BTreeSet<_> = assignment.partitions.iter().map(|p| p.from.partition).collect();
+                self.stage.assigned(numbers.len(), self.ports.log.partitions() as usize);
                 running.assignment = Some(assignment);
             }
             Event::Revoking => running.drain_until = Some(now + self.config.drain),
@@ -421,7 +424,7 @@ async fn attempt(stage: &dyn Stage, ports: &Ports, input: &Input) -> Result<Answ
     let answer = stage.process(input).await?;
     let emitted: &[Record] = match &answer {
         Answer::Done(records) => records,
-        Answer::Parked => &[],
+        Answer::Parked(_) => &[],
     };
     if ports.facts.erasure(input.conversation()).await?.is_some() {
         stage.undo(input, emitted).await?;

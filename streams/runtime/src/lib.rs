@@ -20,6 +20,7 @@ pub mod mutants;
 pub mod offsets;
 pub mod ordered;
 mod outcome;
+pub mod pace;
 pub mod ports;
 pub mod redeliver;
 pub mod stage;

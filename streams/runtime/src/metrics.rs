@@ -309,7 +309,7 @@ impl Metrics {
 pub(crate) fn in_words(answer: &Result<Answer, Failed>) -> (&'static str, &'static str) {
     match answer {
         Ok(Answer::Done(_)) => ("done", ""),
-        Ok(Answer::Parked) => ("parked", ""),
+        Ok(Answer::Parked(_)) => ("parked", ""),
         Err(failed) => (failed.class.as_str(), failed.code),
     }
 }

@@ -108,8 +108,9 @@ impl Redeliver {
                 }
                 return Outcome::Emit(Ending { records: records.collect(), transient: None });
             }
-            Ok(Answer::Parked) => {
-                return Outcome::Emit(Ending { records: vec![self.again(from, record, 1)], transient: None });
+            Ok(Answer::Parked(wish)) => {
+                let tier = self.policy.parked(wish);
+                return Outcome::Emit(Ending { records: vec![self.again(from, record, tier)], transient: None });
             }
             Err(failed) => failed,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hansard_core::id::{Offset, Timestamp};
+use hansard_core::id::{Millis, Offset, Timestamp};
 use hansard_core::redelivery::{Class, Headers};
 use hansard_schemas::Record;
 
@@ -43,8 +43,9 @@ impl Input {
 pub enum Answer {
     /// Done, with these records to be emitted; none where there is nothing to say (`superseded`).
     Done(Vec<Record>),
-    /// Under way elsewhere: come back with the same record after the first retry tier, and count no attempt.
-    Parked,
+    /// Under way elsewhere: come back with the same record by the last retry tier that takes no longer than this, or by the
+    /// first, and count no attempt.
+    Parked(Millis),
 }
 
 /// Why a stage could not answer, as the connector that knows the cause classed it.
@@ -110,6 +111,9 @@ pub trait Stage: Send + Sync {
     fn shares_a_dependency(&self, _code: &str) -> bool {
         true
     }
+
+    /// This process now holds so many of so many partitions of each topic: its share of what the whole deployment may do.
+    fn assigned(&self, _held: usize, _of: usize) {}
 
     /// Whether it acts on this record at all; what it does not want is passed over.
     fn wants(&self, record: &Record) -> bool;

@@ -29,7 +29,8 @@ fn started() -> Step {
 }
 
 fn job(id: &str) -> Step {
-    Step::Job { id: id.to_owned(), deadline: Timestamp(1_700_001_800_000) }
+    let asked = Bytes::from_static(b"what was asked");
+    Step::Job { id: id.to_owned(), deadline: Timestamp(1_700_001_800_000), asked }
 }
 
 fn ended(class: Class) -> Step {

@@ -12,9 +12,12 @@ const INNER: [&str; 3] = ["hansard-core", "hansard-schemas", "hansard-runtime"];
 const WITH_TLS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-tls"];
 const WITH_JOBS: [&str; 4] = ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-jobs"];
 
+const WITH_PROVIDER: [&str; 5] =
+    ["hansard-core", "hansard-schemas", "hansard-runtime", "hansard-jobs", "hansard-provider"];
+
 /// Which of our crates each may use, apart from its tests. Audio, speech, summary and webhook implement ports that live in jobs;
-/// who calls a service with an operator's authorities uses tls. The program, the scenarios and the benchmarks may use all.
-const OURS: [(&str, &[&str]); 17] = [
+/// who calls a service with an operator's authorities uses tls, and what providers share is provider. The program, the scenarios and the benchmarks may use all.
+const OURS: [(&str, &[&str]); 18] = [
     ("hansard-core", &[]),
     ("hansard-schemas", &[]),
     ("hansard-runtime", &["hansard-core", "hansard-schemas"]),
@@ -29,8 +32,9 @@ const OURS: [(&str, &[&str]); 17] = [
     ("hansard-contract", &INNER),
     ("hansard-tls", &[]),
     ("hansard-audio", &WITH_JOBS),
-    ("hansard-speech", &["hansard-core", "hansard-jobs", "hansard-tls"]),
-    ("hansard-summary", &WITH_JOBS),
+    ("hansard-provider", &WITH_TLS),
+    ("hansard-speech", &WITH_PROVIDER),
+    ("hansard-summary", &WITH_PROVIDER),
     ("hansard-webhook", &WITH_JOBS),
 ];
 const FREE: [&str; 3] = ["hansard", "hansard-bench", "hansard-tests"];
@@ -65,6 +69,7 @@ const CLIENTS: [(&str, &[&str]); 23] = [
     (
         "reqwest",
         &[
+            "hansard-provider",
             "hansard-speech",
             "hansard-summary",
             "hansard-gateway",

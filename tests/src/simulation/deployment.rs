@@ -135,7 +135,7 @@ impl Deployment {
         let key = journal_key(conversation, Stage::Transcribe, Digest::default(), 0);
         let task = async move {
             let (submission, deadline) = (SubmissionId(ports.entropy.id()), ports.clock.now());
-            let written = ports.journal.write(&key, submission, Step::Job { id, deadline });
+            let written = ports.journal.write(&key, submission, Step::Job { id, deadline, asked: Bytes::new() });
             written.await.expect("the store is up");
         };
         self.world.spawn(process.id, Box::pin(task));

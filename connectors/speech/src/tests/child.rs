@@ -13,7 +13,6 @@ use hansard_core::redelivery::Class;
 
 use super::recordings::{model, request, samples};
 use crate::local::{Local, LocalConfig};
-use crate::port::{Speech, SpeechError};
 use crate::{CHILD_REFUSED, child_main};
 
 /// Marks an argument list of the test program as that of a child; the program's own options ignore it.
@@ -43,7 +42,7 @@ fn script(script: &str) -> Local {
 /// Reads the first frame and answers that the model is loaded. One read takes the frame, which is short.
 const READY: &str = "dd bs=4096 count=1 of=/dev/null 2>/dev/null; printf '\\000\\000\\000\\000R' >&0; ";
 
-async fn failure(pool: &Local) -> SpeechError {
+async fn failure(pool: &Local) -> Failed {
     pool.transcribe(request(&[0; 1_600], 0)).await.expect_err("no child answers")
 }
 
@@ -90,7 +89,7 @@ async fn a_child_that_dies_in_a_segment_is_a_transient_failure() {
     let pool = script(&format!("{READY} dd bs=1 count=5 of=/dev/null 2>/dev/null; exit 3"));
     let error = failure(&pool).await;
     assert_eq!((error.class, error.code), (Class::Transient, "child_died"), "{error}");
-    assert!(error.message.contains("exit status: 3"), "{error}");
+    assert!(error.cause.contains("exit status: 3"), "{error}");
     assert!(pool.idle_children().is_empty());
 }
 

@@ -14,8 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::recordings::{flac, request_of};
-use crate::port::{Reply, Request, Speech, SpeechError};
-use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, OpenAiConfigError, Secret};
+use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
 const KEY: &str = "sk-test-7f1c";
 const PATH: &str = "/v1/audio/transcriptions";
@@ -49,19 +48,21 @@ async fn serve_raw(answer: &'static [u8], reset: bool) -> String {
 }
 
 fn config(base_url: String) -> OpenAiConfig {
-    let key = Some(Secret::new(KEY));
-    OpenAiConfig { key, answer_within: Duration::from_secs(20), ..OpenAiConfig::new(base_url, "whisper-1") }
+    let mut config = OpenAiConfig::new(base_url, "whisper-1");
+    config.service.key = Some(Secret::new(KEY));
+    config.service.answer_within = Duration::from_secs(20);
+    config
 }
 
 fn provider(base_url: String) -> OpenAi {
     OpenAi::new(config(base_url)).expect("a valid configuration")
 }
 
-pub(super) fn segment() -> Request {
+pub(super) fn segment() -> SpeechRequest {
     request_of(flac(&[7; 16_000], 16_000), 30_000, 31_000)
 }
 
-async fn failure(provider: &OpenAi, request: Request) -> SpeechError {
+async fn failure(provider: &OpenAi, request: SpeechRequest) -> Failed {
     provider.transcribe(request).await.expect_err("the call fails")
 }
 
@@ -88,6 +89,9 @@ async fn each_status_has_its_class_and_code() {
     use Class::{Permanent, Transient, Unavailable};
     let quota = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
     let plain = r#"{"error":{"message":"no","type":"x","code":null}}"#;
+    let no_model = r#"{"error":{"message":"no","type":"invalid_request_error","code":"model_not_found"}}"#;
+    let no_language =
+        r#"{"error":{"message":"no","type":"invalid_request_error","code":"unsupported_language"}}"#;
     // Status, body, under the deployment's model, under the record's own, code.
     let table = [
         (400, plain, Permanent, Permanent, "rejected"),
@@ -98,8 +102,10 @@ async fn each_status_has_its_class_and_code() {
         (408, "", Transient, Transient, "timeout"),
         (409, plain, Permanent, Permanent, "rejected"),
         (413, "", Permanent, Permanent, "too_large"),
-        (415, plain, Permanent, Permanent, "rejected"),
+        (415, plain, Permanent, Permanent, "unsupported_audio"),
         (422, r#"{"detail":[]}"#, Permanent, Permanent, "rejected"),
+        (404, no_model, Unavailable, Permanent, "unsupported_model"),
+        (400, no_language, Permanent, Permanent, "unsupported_language"),
         (429, plain, Transient, Transient, "rate_limited"),
         (429, quota, Unavailable, Permanent, "quota"),
         (500, plain, Transient, Transient, "server_error"),
@@ -112,8 +118,9 @@ async fn each_status_has_its_class_and_code() {
     ];
     for (status, body, deployments, records, code) in table {
         let provider = answering(status, &[], body).await;
-        let own = Request { model: Some("whisper-1".into()), ..segment() };
-        let other = Request { model: Some("other".into()), ..segment() };
+        let model = |name: &str| Options { model: Some(name.into()), ..Options::default() };
+        let own = SpeechRequest { options: model("whisper-1"), ..segment() };
+        let other = SpeechRequest { options: model("other"), ..segment() };
         for (request, class) in [(segment(), deployments), (own, deployments), (other, records)] {
             let error = failure(&provider, request).await;
             assert_eq!((error.class, error.code, error.http_status), (class, code, Some(status)), "{error}");
@@ -157,10 +164,14 @@ async fn what_is_no_transcript_is_transient() {
 async fn an_answer_is_read_only_up_to_its_limit() {
     let body = r#"{"text":"yes"}"#;
     let url = serve(Router::new().route(PATH, post(move || async move { body }))).await;
-    let at =
-        OpenAi::new(OpenAiConfig { answer_bytes_max: body.len(), ..config(url.clone()) }).expect("valid");
+    let limited = |bytes| {
+        let mut config = config(url.clone());
+        config.service.answer_bytes_max = bytes;
+        OpenAi::new(config).expect("valid")
+    };
+    let at = limited(body.len());
     assert_eq!(at.transcribe(segment()).await.expect("just within").text, "yes");
-    let below = OpenAi::new(OpenAiConfig { answer_bytes_max: body.len() - 1, ..config(url) }).expect("valid");
+    let below = limited(body.len() - 1);
     let error = failure(&below, segment()).await;
     assert_eq!((error.class, error.code), (Class::Transient, "bad_response"), "{error}");
 }
@@ -184,7 +195,8 @@ async fn broken_connections_are_told_apart() {
     for (name, url, class, code) in table {
         // Long where it must not pass, short where it must.
         let answer_within = Duration::from_millis(if code == "timeout" { 300 } else { 30_000 });
-        let config = OpenAiConfig { answer_within, ..config(url) };
+        let mut config = config(url);
+        config.service.answer_within = answer_within;
         let error = failure(&OpenAi::new(config).expect("valid"), segment()).await;
         assert_eq!((error.class, error.code, error.http_status), (class, code, None), "{name}: {error}");
     }
@@ -225,7 +237,7 @@ async fn the_key_is_sent_and_never_shown() {
         assert!(!format!("{error} {error:?}").contains(KEY), "{error:?}");
     }
     let error = failure(&provider, segment()).await;
-    assert_eq!(error.message, "openai answered 401: invalid_api_key: incorrect key: *** see you");
+    assert_eq!(error.cause, "openai answered 401: invalid_api_key: incorrect key: *** see you");
     assert!(!format!("{provider:?}").contains(KEY), "{provider:?}");
 }
 
@@ -237,12 +249,13 @@ async fn what_is_sent_follows_the_request_and_the_configuration() {
         r#"{"text":"yes"}"#
     };
     let url = serve(Router::new().route(PATH, post(capture))).await;
-    let full = Request {
+    let options = Options {
         language: Some("en-GB".into()),
         keyterms: vec!["Hansard".into(), "Scylla".into()],
         model: Some("other".into()),
-        ..segment()
+        ..Options::default()
     };
+    let full = SpeechRequest { options, ..segment() };
     let words = OpenAi::new(config(format!("{url}/v1/"))).expect("the usual base URL is taken");
     let reply = words.transcribe(full).await.expect("a transcript");
     assert_eq!(reply.model, "other");
@@ -258,7 +271,8 @@ async fn what_is_sent_follows_the_request_and_the_configuration() {
     ] {
         assert!(contains(&body, part.as_bytes()), "{part:?} was not sent");
     }
-    let plain = OpenAiConfig { format: AudioFormat::Wav, detail: Detail::Text, key: None, ..config(url) };
+    let mut plain = OpenAiConfig { format: AudioFormat::Wav, detail: Detail::Text, ..config(url) };
+    plain.service.key = None;
     OpenAi::new(plain).expect("valid").transcribe(segment()).await.expect("a transcript");
     let (headers, body) = seen.recv().await.expect("a call");
     assert!(!headers.contains_key(header::AUTHORIZATION));
@@ -285,7 +299,7 @@ async fn audio_over_the_limit_is_not_sent() {
     let url = serve(Router::new().route(PATH, post(answer))).await;
     let request = segment();
     // One second of WAV is 32,044 bytes.
-    for (format, bytes) in [(AudioFormat::Flac, request.audio.len()), (AudioFormat::Wav, 32_044)] {
+    for (format, bytes) in [(AudioFormat::Flac, request.audio.bytes().await.expect("at hand").len()), (AudioFormat::Wav, 32_044)] {
         let limited = |audio_bytes_max| {
             OpenAi::new(OpenAiConfig { audio_bytes_max, format, ..config(url.clone()) }).expect("valid")
         };
@@ -303,7 +317,7 @@ async fn audio_over_the_limit_is_not_sent() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
-async fn reply_to(body: &'static str) -> Reply {
+async fn reply_to(body: &'static str) -> SpeechReply {
     let provider = answering(200, &[("x-request-id", "req-9")], body).await;
     provider.transcribe(segment()).await.expect("a transcript")
 }
@@ -316,7 +330,7 @@ async fn the_dialects_of_answers_are_read() {
             "segments":[{"id":0,"start":0.0,"end":1.0,"text":" Ever tried."}],"usage":{"type":"duration"}}"#,
     )
     .await;
-    let placed = |reply: &Reply| {
+    let placed = |reply: &SpeechReply| {
         let words =
             reply.words.iter().map(|word| (word.text.clone(), word.start_ms, word.end_ms, word.confidence));
         words.collect::<Vec<_>>()
@@ -327,8 +341,8 @@ async fn the_dialects_of_answers_are_read() {
         (openai.text.as_str(), openai.language.as_deref(), openai.audio_ms),
         ("Ever tried.", Some("english"), 980)
     );
-    assert_eq!((openai.provider.as_str(), openai.model.as_str()), ("openai", "whisper-1"));
-    assert_eq!(openai.provider_job_id.as_deref(), Some("req-9"));
+    assert_eq!(openai.model, "whisper-1");
+    assert_eq!(openai.call_id.as_deref(), Some("req-9"));
 
     let nested = reply_to(
         r#"{"text":"Ever","segments":[{"text":" Ever","start":0.0,"end":1.0,
@@ -361,9 +375,10 @@ async fn a_probe_pays_for_nothing() {
 fn a_wrong_configuration_is_refused() {
     for url in ["", "localhost:8000", "ftp://host", "http://", "https://me:pw@host", "https://host?k=1"] {
         let error = OpenAi::new(config(url.to_owned())).expect_err(url);
-        assert!(matches!(error, OpenAiConfigError::BaseUrl), "{url}: {error}");
+        assert!(matches!(error, ServiceError::BaseUrl), "{url}: {error}");
     }
-    let key = Some(Secret::new("sk-1\n"));
-    let error = OpenAi::new(OpenAiConfig { key, ..config("http://host".into()) }).expect_err("a line break");
-    assert!(matches!(error, OpenAiConfigError::Key), "{error}");
+    let mut broken = config("http://host".into());
+    broken.service.key = Some(Secret::new("sk-1\n"));
+    let error = OpenAi::new(broken).expect_err("a line break");
+    assert!(matches!(error, ServiceError::Key), "{error}");
 }

@@ -10,7 +10,6 @@ use hansard_core::redelivery::Class;
 use sha2::{Digest, Sha256};
 
 use super::recordings::{flac, request_of};
-use crate::port::{Request, Speech};
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, Secret};
 
 /// The running fake; stopped when dropped.
@@ -44,12 +43,10 @@ impl Fake {
     }
 
     fn config(&self) -> OpenAiConfig {
-        let key = Some(Secret::new("sk-fake"));
-        OpenAiConfig {
-            key,
-            answer_within: Duration::from_secs(30),
-            ..OpenAiConfig::new(self.url.as_str(), "fake")
-        }
+        let mut config = OpenAiConfig::new(self.url.as_str(), "fake");
+        config.service.key = Some(Secret::new("sk-fake"));
+        config.service.answer_within = Duration::from_secs(30);
+        config
     }
 }
 
@@ -63,9 +60,9 @@ impl Drop for Fake {
 }
 
 /// One second of sound that no other `n` has.
-fn segment(n: i16) -> Request {
+fn segment(n: i16) -> SpeechRequest {
     let samples: Vec<i16> = (0..16_000).map(|at| at % 100 + n).collect();
-    Request { idempotency_key: format!("key-{n}"), ..request_of(flac(&samples, 16_000), 0, 1_000) }
+    SpeechRequest { idempotency_key: format!("key-{n}"), ..request_of(flac(&samples, 16_000), 0, 1_000) }
 }
 
 /// The rule that the fake states.
@@ -81,7 +78,8 @@ fn text_of(sha256: &[u8]) -> String {
 #[tokio::test]
 async fn a_strict_server_takes_every_form() {
     let fake = Fake::start(&["--key", "sk-fake"]);
-    let request = Request { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..segment(1) };
+    let options = Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
+    let request = SpeechRequest { options, ..segment(1) };
     for (format, detail) in [
         (AudioFormat::Flac, Detail::Words),
         (AudioFormat::Wav, Detail::Words),
@@ -92,7 +90,7 @@ async fn a_strict_server_takes_every_form() {
         let reply = provider.transcribe(request.clone()).await.expect("a transcript");
         assert_eq!(reply.audio_ms, 1_000);
         if format == AudioFormat::Flac {
-            assert_eq!(reply.text, text_of(&Sha256::digest(&request.audio)));
+            assert_eq!(reply.text, text_of(&Sha256::digest(request.audio.bytes().await.expect("at hand"))));
         }
         let last = reply.words.last().map(|word| word.end_ms);
         assert_eq!(
@@ -100,7 +98,8 @@ async fn a_strict_server_takes_every_form() {
             if detail == Detail::Words { (8, Some(1_000)) } else { (0, None) }
         );
     }
-    let wrong = OpenAiConfig { key: Some(Secret::new("sk-other")), ..fake.config() };
+    let mut wrong = fake.config();
+    wrong.service.key = Some(Secret::new("sk-other"));
     let error = OpenAi::new(wrong).expect("valid").transcribe(request).await.expect_err("a wrong key");
     assert_eq!((error.class, error.code), (Class::Unavailable, "authentication"), "{error}");
     let ledger = fake.ledger();
@@ -114,7 +113,8 @@ async fn every_fault_reaches_the_caller_as_its_cause() {
     let shares =
         ["--rate-limited", "0.2", "--retry-after-s", "3", "--server-error", "0.2", "--timeout", "0.2"];
     let fake = Fake::start(&[&shares[..], &["--garbage", "0.2", "--delay-ms", "5", "--seed", "7"]].concat());
-    let config = OpenAiConfig { answer_within: Duration::from_secs(5), ..fake.config() };
+    let mut config = fake.config();
+    config.service.answer_within = Duration::from_secs(5);
     let provider = OpenAi::new(config).expect("valid");
     let mut calls = tokio::task::JoinSet::new();
     let provider = std::sync::Arc::new(provider);
@@ -122,7 +122,7 @@ async fn every_fault_reaches_the_caller_as_its_cause() {
         let provider = provider.clone();
         calls.spawn(async move {
             let request = segment(n);
-            let text = text_of(&Sha256::digest(&request.audio));
+            let text = text_of(&Sha256::digest(request.audio.bytes().await.expect("at hand")));
             (n, text, provider.transcribe(request).await)
         });
     }

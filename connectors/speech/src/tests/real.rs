@@ -6,7 +6,6 @@ use super::child::real_pool;
 use super::recordings::{TWO_CITIES, flac, request, request_of, samples};
 use super::word_errors::word_errors;
 use crate::piece::pieces;
-use crate::port::Speech;
 
 #[tokio::test]
 async fn the_shortest_recording_is_heard_without_an_error() {
@@ -109,8 +108,8 @@ async fn what_the_model_cannot_hear_is_permanent_and_leaves_the_child_alive() {
         ("undecodable_audio", request_of(whole.slice(..whole.len() / 2), 0, 9_963)),
         ("undecodable_audio", request_of(other_rate, 0, 2_000)),
         ("too_large", request_of(vec![0; (32 << 20) + 1].into(), 0, 1)),
-        ("unsupported_language", crate::Request { language: Some("nl-NL".into()), ..good.clone() }),
-        ("unsupported_model", crate::Request { model: Some("whisper-1".into()), ..good.clone() }),
+        ("unsupported_language", with(Options { language: Some("nl-NL".into()), ..Options::default() })),
+        ("unsupported_model", with(Options { model: Some("whisper-1".into()), ..Options::default() })),
     ];
     for (code, request) in table {
         let error = pool.transcribe(request).await.expect_err(code);

@@ -1,16 +1,19 @@
 //! Real recordings as segments: fetched with the model, brought to 16 kHz, encoded as FLAC.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use flacenc::bitsink::ByteSink;
 use flacenc::component::BitRepr;
 use flacenc::error::Verify;
 use flacenc::source::MemSource;
+use hansard_jobs::ports::{SegmentAudio, Speech, SpeechReply, SpeechRequest, Submitted};
+use hansard_runtime::stage::Failed;
+use hansard_schemas::Options;
 
 use crate::fetch::{ModelFiles, fetch};
-use crate::port::Request;
 use crate::wav::duration_ms;
 
 pub(crate) const TWO_CITIES: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, \
@@ -85,20 +88,48 @@ pub(crate) fn flac(samples: &[i16], rate: usize) -> Bytes {
 }
 
 /// A request for these samples, which start at `start_ms` of their chunk.
-pub(crate) fn request(samples: &[i16], start_ms: i64) -> Request {
+pub(crate) fn request(samples: &[i16], start_ms: i64) -> SpeechRequest {
     request_of(flac(samples, 16_000), start_ms, start_ms + duration_ms(samples.len()))
 }
 
 /// A request for this audio.
-pub(crate) fn request_of(audio: Bytes, start_ms: i64, end_ms: i64) -> Request {
-    Request {
-        audio,
+pub(crate) fn request_of(audio: Bytes, start_ms: i64, end_ms: i64) -> SpeechRequest {
+    SpeechRequest {
+        audio: Arc::new(Held(audio)),
         start_ms,
         end_ms,
-        language: None,
-        keyterms: Vec::new(),
-        model: None,
-        diarize: false,
+        options: Options::default(),
+        redact: false,
         idempotency_key: "8f3a".to_owned(),
+        callback: None,
+    }
+}
+
+/// Audio that is at hand.
+pub(crate) struct Held(pub(crate) Bytes);
+
+#[async_trait]
+impl SegmentAudio for Held {
+    async fn bytes(&self) -> Result<Bytes, Failed> {
+        Ok(self.0.clone())
+    }
+
+    async fn link(&self) -> Result<String, Failed> {
+        unreachable!("no provider that is asked here takes links")
+    }
+}
+
+/// A provider that answers at once.
+pub(crate) trait Answers {
+    /// What it says.
+    async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed>;
+}
+
+impl<S: Speech> Answers for S {
+    async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed> {
+        match self.submit(&request).await? {
+            Submitted::Reply(reply) => Ok(reply),
+            Submitted::Job(job) => panic!("job {job:?} instead of an answer"),
+        }
     }
 }

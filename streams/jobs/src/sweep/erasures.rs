@@ -87,7 +87,7 @@ impl Sweep {
             }
             // Only transcribe's provider has jobs of its own.
             let confirmed = match key.stage {
-                Stage::Transcribe => self.reach.speech.forget(&job).await,
+                Stage::Transcribe => self.reach.providers.forget(&job).await,
                 _ => Ok(()),
             };
             match confirmed {

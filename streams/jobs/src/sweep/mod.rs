@@ -33,7 +33,7 @@ use hansard_runtime::ports::{PortError, Ports};
 use tokio::sync::watch;
 
 use crate::effects::Storage;
-use crate::ports::Speech;
+use crate::providers::Providers;
 
 pub use metrics::SweepMetrics;
 pub use report::{Fate, Found, Report};
@@ -48,8 +48,8 @@ pub struct Reach {
     pub erasures: Arc<dyn Erasures>,
     /// The multipart uploads that it aborts.
     pub part_uploads: Arc<dyn PartUploads>,
-    /// The provider that may keep copies.
-    pub speech: Arc<dyn Speech>,
+    /// The providers that may keep copies.
+    pub providers: Arc<Providers>,
 }
 
 /// How sweep behaves.

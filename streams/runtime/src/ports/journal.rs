@@ -41,6 +41,9 @@ pub enum Step {
         id: String,
         /// Until when the provider may take.
         deadline: Timestamp,
+        /// What was asked, as the stage encoded it, so that whoever hears of the job can finish it; empty where the id came
+        /// from elsewhere than the call.
+        asked: Bytes,
     },
     /// It ended without a result.
     Ended {

@@ -3,30 +3,44 @@
 use std::time::Duration;
 
 use hansard_core::redelivery::Class;
+use hansard_runtime::stage::Failed;
 
-use crate::port::SpeechError;
+use crate::refusal::Told;
 
 /// Everything that can go wrong in a call, as the provider's code found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// No connection: refused, no such host, no route, TLS refused, or not made in time.
     Unreachable,
     /// The connection broke after it was made.
     ConnectionLost,
     /// No answer within the time limit.
     TimedOut,
-    /// An HTTP status other than success.
-    Status { status: u16, account: Account, quota: bool },
-    /// Success by its status, but not a transcript: HTML, broken JSON, or more bytes than allowed.
+    /// An HTTP status other than success, with what the body told beside it.
+    Status {
+        /// The status.
+        status: u16,
+        /// Whose choice was refused.
+        account: Account,
+        /// What the body told.
+        told: Told,
+    },
+    /// Success by its status, but not what was asked for: HTML, broken JSON, another job, or more bytes than allowed.
     BadResponse,
-    /// The audio is larger or longer than the provider takes.
+    /// What is sent is larger or longer than the provider takes.
     TooLarge,
     /// The audio is not 16 kHz mono FLAC.
     Undecodable,
-    /// The local model does not speak the language asked for.
+    /// The provider cannot read the audio that it was sent, although it can be decoded.
+    UnsupportedAudio,
+    /// The provider does not know the language asked for.
     UnsupportedLanguage,
     /// The provider has no such model.
     UnsupportedModel,
+    /// The deployment has no such provider.
+    UnknownProvider,
+    /// The provider gave a job up for a reason of its own.
+    JobFailed,
     /// The local model or its library cannot be loaded.
     ModelUnavailable,
     /// More calls wait for the local model than its queue holds.
@@ -37,28 +51,34 @@ pub(crate) enum Cause {
     RecognitionFailed,
 }
 
-/// Under whose choice of model a call was made: a refusal of the deployment's own concerns every record, a
+/// Under whose choice of provider and model a call was made: a refusal of the deployment's own concerns every record, a
 /// refusal of a record's choice only that record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Account {
+pub enum Account {
+    /// The deployment's.
     Deployment,
+    /// The record's.
     Record,
 }
 
 impl Cause {
     /// The table.
-    pub(crate) fn class_and_code(self) -> (Class, &'static str) {
+    #[must_use]
+    pub fn class_and_code(self) -> (Class, &'static str) {
         use Class::{Permanent, Transient, Unavailable};
         match self {
             Self::Unreachable => (Unavailable, "unreachable"),
             Self::ConnectionLost => (Transient, "connection_lost"),
             Self::TimedOut => (Transient, "timeout"),
-            Self::Status { status, account, quota } => status_class_and_code(status, account, quota),
+            Self::Status { status, account, told } => of_status(status, account, told),
             Self::BadResponse => (Transient, "bad_response"),
             Self::TooLarge => (Permanent, "too_large"),
             Self::Undecodable => (Permanent, "undecodable_audio"),
+            Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
             Self::UnsupportedLanguage => (Permanent, "unsupported_language"),
             Self::UnsupportedModel => (Permanent, "unsupported_model"),
+            Self::UnknownProvider => (Permanent, "unknown_provider"),
+            Self::JobFailed => (Transient, "job_failed"),
             Self::ModelUnavailable => (Unavailable, "model_unavailable"),
             Self::QueueFull => (Unavailable, "queue_full"),
             Self::ChildDied => (Transient, "child_died"),
@@ -66,36 +86,40 @@ impl Cause {
         }
     }
 
-    /// The error for this cause.
-    pub(crate) fn error(self, message: impl Into<String>) -> SpeechError {
+    /// The failure of this cause. The message is for people: what happened and, where there is one, the remedy; it never
+    /// holds a key or what was said.
+    pub fn failed(self, message: impl Into<String>) -> Failed {
         let (class, code) = self.class_and_code();
         let http_status = match self {
             Self::Status { status, .. } => Some(status),
             _ => None,
         };
-        SpeechError { class, code, message: message.into(), http_status, retry_after: None }
+        Failed { http_status, ..Failed::new(class, code, message) }
     }
 
-    /// The error for this cause, with the time that the provider asks for.
-    pub(crate) fn error_after(self, message: impl Into<String>, wait: Option<Duration>) -> SpeechError {
-        SpeechError { retry_after: wait, ..self.error(message) }
+    /// The failure of this cause, with the time that the provider asks for.
+    pub fn failed_after(self, message: impl Into<String>, wait: Option<Duration>) -> Failed {
+        Failed { retry_after: wait, ..self.failed(message) }
     }
 }
 
-fn status_class_and_code(status: u16, account: Account, quota: bool) -> (Class, &'static str) {
-    // A refused key, an unpaid bill and a spent quota are nobody's but the deployment's, unless the record
-    // itself asked for a model that the deployment may not use.
+fn of_status(status: u16, account: Account, told: Told) -> (Class, &'static str) {
+    // A refused key, an unpaid bill, a spent quota and a model that is none are nobody's but the deployment's, unless the
+    // record itself asked for what the deployment may not use.
     let refusal = match account {
         Account::Deployment => Class::Unavailable,
         Account::Record => Class::Permanent,
     };
     match status {
+        400..=499 if told == Told::Quota => (refusal, "quota"),
+        400..=499 if told == Told::NoSuchModel => (refusal, "unsupported_model"),
+        400..=499 if told == Told::NoSuchLanguage => (Class::Permanent, "unsupported_language"),
         401 => (refusal, "authentication"),
         402 => (refusal, "payment_required"),
         403 => (refusal, "forbidden"),
-        429 if quota => (refusal, "quota"),
         408 => (Class::Transient, "timeout"),
         413 => (Class::Permanent, "too_large"),
+        415 => (Class::Permanent, "unsupported_audio"),
         429 => (Class::Transient, "rate_limited"),
         400..=499 => (Class::Permanent, "rejected"),
         500..=599 => (Class::Transient, "server_error"),

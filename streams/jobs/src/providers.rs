@@ -1,0 +1,281 @@
+//! The deployment's providers of speech recognition: who is asked for a segment, at what pace, for what price, and whose
+//! fault it is when no answer comes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansard_core::id::{Millis, Timestamp};
+use hansard_core::redelivery::Class;
+use hansard_runtime::pace::Pace;
+use hansard_runtime::stage::Failed;
+use hansard_schemas::Options;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+use crate::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
+
+/// Bytes of a provider's job id, at most.
+const JOB_BYTES_MAX: usize = 128;
+/// The longest that it is waited whether a provider answers at all.
+const PROBE_WITHIN: Duration = Duration::from_secs(20);
+
+/// One provider and what the deployment has agreed with it.
+pub struct Provider {
+    /// Its calls.
+    pub speech: Arc<dyn Speech>,
+    /// How fast they may come.
+    pub pace: Pace,
+    /// How long a job may take (default 30 min).
+    pub deadline: Millis,
+    /// What it asks.
+    pub price: Option<Price>,
+}
+
+/// What a provider asks for audio.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Millionths of the currency for an hour of audio.
+    pub micros_per_hour: i64,
+    /// The currency's code.
+    pub currency: String,
+}
+
+/// All of them.
+pub struct Providers {
+    by_name: BTreeMap<String, Provider>,
+    /// Who is asked unless a conversation names another; then, where the first is exhausted, who is asked instead.
+    order: Vec<String>,
+    /// How long one call may take, and then whether the provider answers at all.
+    answer_within: Duration,
+    probe_within: Duration,
+    metrics: ProviderMetrics,
+}
+
+/// A provider and its name.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) provider: &'a Provider,
+    all: &'a Providers,
+}
+
+impl Providers {
+    /// The job gives a call up after `call_max`. Of this the audio is fetched first, and the provider probed at last: one that
+    /// takes calls and never answers would else not be known from a record that it cannot do.
+    ///
+    /// # Panics
+    /// Where `order` is empty or names one that is not there.
+    #[must_use]
+    pub fn new(
+        by_name: BTreeMap<String, Provider>,
+        order: Vec<String>,
+        call_max: Millis,
+        metrics: ProviderMetrics,
+    ) -> Self {
+        assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
+        let call_max = Duration::from_millis(call_max.0.unsigned_abs());
+        let probe_within = PROBE_WITHIN.min(call_max / 8);
+        Self { by_name, order, answer_within: call_max - 2 * probe_within, probe_within, metrics }
+    }
+
+    /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
+    ///
+    /// # Errors
+    /// `unknown_provider`, permanent.
+    pub(crate) fn chain(&self, options: &Options) -> Result<Vec<Named<'_>>, Failed> {
+        match options.provider.as_deref().filter(|wanted| *wanted != self.order[0]) {
+            Some(wanted) => Ok(vec![self.named(wanted)?]),
+            None => self.order.iter().map(|name| self.named(name)).collect(),
+        }
+    }
+
+    /// Whether this is the one that is asked where nobody names another.
+    pub(crate) fn is_default(&self, name: &str) -> bool {
+        self.order[0] == name
+    }
+
+    /// How many may be asked for one segment, at most.
+    #[must_use]
+    pub fn chain_max(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A provider by its name.
+    ///
+    /// # Errors
+    /// `unknown_provider`, permanent.
+    pub(crate) fn named(&self, name: &str) -> Result<Named<'_>, Failed> {
+        let found = self.by_name.get_key_value(name);
+        let (name, provider) = found.ok_or_else(|| {
+            let known = self.by_name.keys().cloned().collect::<Vec<_>>().join(", ");
+            let cause = format!("this deployment has no provider {name:?}; it has {known}");
+            Failed::new(Class::Permanent, "unknown_provider", cause)
+        })?;
+        Ok(Named { name, provider, all: self })
+    }
+
+    /// The provider of a job that the journal names, and the provider's own id of it.
+    ///
+    /// # Errors
+    /// As [`Providers::named`]'s.
+    pub(crate) fn of_job<'j>(&self, job: &'j str) -> Result<(Named<'_>, &'j str), Failed> {
+        let (name, id) = job.split_once('/').unwrap_or(("", job));
+        Ok((self.named(name)?, id))
+    }
+
+    /// The job that the body of a provider's webhook tells of; nothing where it tells of none or nobody knows the provider.
+    #[must_use]
+    pub fn told(&self, provider: &str, body: &[u8]) -> Option<String> {
+        self.by_name.get(provider)?.speech.told(body).filter(|id| is_job_id(id))
+    }
+
+    /// Has the provider stop a job and delete what it keeps of it.
+    ///
+    /// # Errors
+    /// It is not confirmed.
+    pub async fn forget(&self, job: &str) -> Result<(), Failed> {
+        let (named, id) = self.of_job(job)?;
+        named.ask("forget", named.provider.speech.forget(id)).await
+    }
+
+    /// This instance holds `held` of `of` partitions.
+    pub(crate) fn share(&self, held: usize, of: usize) {
+        self.by_name.values().for_each(|provider| provider.pace.share(held, of));
+    }
+}
+
+impl<'a> Named<'a> {
+    /// What the journal calls a job of this provider.
+    pub(crate) fn job(self, id: &str) -> String {
+        format!("{}/{id}", self.name)
+    }
+
+    /// Submits a segment. The caller has waited for its turn.
+    pub(crate) async fn submit(self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+        let submitted = self.ask("submit", self.provider.speech.submit(request)).await?;
+        match &submitted {
+            Submitted::Job(id) if !is_job_id(id) => {
+                let cause = format!("{} gave a job an id of no use", self.name);
+                Err(Failed::new(Class::Transient, "bad_response", cause))
+            }
+            Submitted::Job(_) | Submitted::Reply(_) => Ok(submitted),
+        }
+    }
+
+    /// Asks for a job, when its turn has come.
+    pub(crate) async fn check(self, job: &str, request: &SpeechRequest) -> Result<JobState, Failed> {
+        let _turn = self.provider.pace.permit().await;
+        self.ask("check", self.provider.speech.check(job, request)).await
+    }
+
+    /// Looks for a job whose id never became known, when its turn has come.
+    pub(crate) async fn find(
+        self,
+        request: &SpeechRequest,
+        since: Timestamp,
+    ) -> Result<Option<String>, Failed> {
+        let _turn = self.provider.pace.permit().await;
+        let found = self.ask("find", self.provider.speech.find(request, since)).await?;
+        Ok(found.filter(|id| is_job_id(id)))
+    }
+
+    /// One call, within its time. What looks like the failure of one record is the provider's where it fails a probe too: a
+    /// provider that stops breaks off the calls that are under way, and these need no other attempt but a pause.
+    async fn ask<T>(
+        self,
+        call: &'static str,
+        asking: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
+        let Self { name, provider, all } = self;
+        let timer = all.metrics.seconds.with_label_values(&[name, call]).start_timer();
+        let answer = tokio::time::timeout(all.answer_within, asking).await;
+        timer.observe_duration();
+        let failed = match answer {
+            Ok(Ok(answer)) => {
+                all.metrics.calls.with_label_values(&[name, call, "ok"]).inc();
+                return Ok(answer);
+            }
+            Ok(Err(failed)) => failed,
+            Err(_) => {
+                let cause = format!("{name}: no answer within {} s", all.answer_within.as_secs_f32());
+                Failed::new(Class::Transient, "timeout", cause)
+            }
+        };
+        all.metrics.calls.with_label_values(&[name, call, failed.code]).inc();
+        if let Some(wait) = failed.retry_after {
+            provider.pace.hold(Millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
+        }
+        let class = match failed.class {
+            Class::Transient if !self.answers().await => Class::Unavailable,
+            class => class,
+        };
+        Err(Failed { class, provider: Some(name.to_owned()), ..failed })
+    }
+
+    async fn answers(self) -> bool {
+        let probed = tokio::time::timeout(self.all.probe_within, self.provider.speech.probe()).await;
+        probed.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// What an answer has cost, and its telling.
+    pub(crate) fn cost(self, reply: &SpeechReply) -> Option<(i64, &'a str)> {
+        let audio_ms = reply.audio_ms.max(0);
+        let metrics = &self.all.metrics;
+        metrics.audio_ms.with_label_values(&[self.name, &reply.model]).inc_by(audio_ms.unsigned_abs());
+        let price = self.provider.price.as_ref()?;
+        let micros = i128::from(audio_ms) * i128::from(price.micros_per_hour) / 3_600_000;
+        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+        metrics.cost_micros.with_label_values(&[self.name, &price.currency]).inc_by(micros.max(0).unsigned_abs());
+        Some((micros, &price.currency))
+    }
+}
+
+/// Ids stand in paths of URLs and in the journal.
+fn is_job_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    !id.is_empty() && id.len() <= JOB_BYTES_MAX && id.bytes().all(plain) && !id.starts_with('.')
+}
+
+/// What is told of providers to Prometheus, registered once a process.
+#[derive(Clone)]
+pub struct ProviderMetrics {
+    calls: IntCounterVec,
+    seconds: HistogramVec,
+    audio_ms: IntCounterVec,
+    cost_micros: IntCounterVec,
+}
+
+impl ProviderMetrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When the registry already has one of their names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let all = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(all.clone())).map(|()| all)
+        };
+        let opts = HistogramOpts::new("hansard_provider_seconds", "Time that a provider's answer took, by call.")
+            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]);
+        let seconds = HistogramVec::new(opts, &["provider", "call"])?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            calls: counter(
+                "hansard_provider_calls_total",
+                "Calls of providers by how they ended: ok, or a failure's code.",
+                &["provider", "call", "result"],
+            )?,
+            seconds,
+            audio_ms: counter(
+                "hansard_provider_audio_milliseconds_total",
+                "Audio that providers have transcribed.",
+                &["provider", "model"],
+            )?,
+            cost_micros: counter(
+                "hansard_provider_cost_micros_total",
+                "What that has cost by the configured prices, in millionths of the currency.",
+                &["provider", "currency"],
+            )?,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! How fast and how many calls of one provider are made: evenly, and no more at once than allowed. An instance takes its
+//! share of both by the partitions that it holds, so that all together keep the limit and nobody has to be asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hansard_core::id::{Millis, Timestamp};
+use tokio::sync::Notify;
+
+use crate::ports::clock::Clock;
+
+/// The limits of one provider, of the whole deployment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceLimits {
+    /// Calls that begin in a second, at most; a fraction where they are fewer.
+    pub per_second: f64,
+    /// Calls under way at once, at most.
+    pub at_once: usize,
+}
+
+/// Lets calls begin. Whoever waits is served in turn; a wait that is dropped leaves its turn unused.
+pub struct Pace {
+    limits: PaceLimits,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Calls under way.
+    running: usize,
+    /// At once, for this instance.
+    at_once: usize,
+    /// Between the beginnings of two calls, in nanoseconds.
+    interval_ns: u64,
+    /// When the next call may begin, in nanoseconds since 1970.
+    next_ns: u128,
+    /// The provider asked to be left alone until then.
+    held_until: Timestamp,
+}
+
+/// A call that may be made; it is under way for as long as this lives.
+pub struct Permit<'a>(&'a Pace);
+
+impl Pace {
+    /// The whole of the limits, until a share is told.
+    #[must_use]
+    pub fn new(limits: PaceLimits, clock: Arc<dyn Clock>) -> Self {
+        let state = State { running: 0, at_once: 1, interval_ns: 0, next_ns: 0, held_until: Timestamp::MIN };
+        let pace = Self { limits, clock, state: Mutex::new(state), freed: Notify::new() };
+        pace.share(1, 1);
+        pace
+    }
+
+    /// This instance holds `held` of `of` partitions. With none it may make no more than one call at a time, at the pace of
+    /// one partition: there is nothing that it would call for.
+    pub fn share(&self, held: usize, of: usize) {
+        let part = held.clamp(1, of.max(1));
+        let mut state = self.state();
+        state.at_once = (self.limits.at_once.saturating_mul(part) / of.max(1)).max(1);
+        state.interval_ns = interval_ns(self.limits.per_second, part, of.max(1));
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    /// No call begins for so long: the provider has asked for it.
+    pub fn hold(&self, wait: Millis) {
+        let until = self.clock.now() + wait;
+        let mut state = self.state();
+        state.held_until = state.held_until.max(until);
+    }
+
+    /// Waits until a call may begin.
+    pub async fn permit(&self) -> Permit<'_> {
+        let permit = self.room().await;
+        loop {
+            let until = self.turn();
+            if until <= self.clock.now() {
+                return permit;
+            }
+            self.clock.sleep_until(until).await;
+            if self.state().held_until <= self.clock.now() {
+                return permit;
+            }
+        }
+    }
+
+    async fn room(&self) -> Permit<'_> {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut state = self.state();
+                if state.running < state.at_once {
+                    state.running += 1;
+                    return Permit(self);
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// Takes the next turn; when it comes.
+    fn turn(&self) -> Timestamp {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let earliest = u128::from(now.max(state.held_until).0.max(0).unsigned_abs()) * 1_000_000;
+        let turn = state.next_ns.max(earliest);
+        state.next_ns = turn + u128::from(state.interval_ns);
+        Timestamp(i64::try_from(turn.div_ceil(1_000_000)).unwrap_or(i64::MAX))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.state().running -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn interval_ns(per_second: f64, part: usize, of: usize) -> u64 {
+    (1e9 / per_second * of as f64 / part as f64).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
+
+    use super::*;
+
+    /// Whoever sleeps moves the time.
+    #[derive(Debug, Default)]
+    struct Jumping(Mutex<i64>);
+
+    impl Clock for Jumping {
+        fn now(&self) -> Timestamp {
+            Timestamp(*self.0.lock().expect("no test panics in here"))
+        }
+
+        fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()> {
+            *self.0.lock().expect("no test panics in here") = until.0;
+            std::future::ready(()).boxed()
+        }
+    }
+
+    fn pace(per_second: f64, at_once: usize) -> Pace {
+        Pace::new(PaceLimits { per_second, at_once }, Arc::new(Jumping::default()))
+    }
+
+    async fn begun_at(pace: &Pace, calls: usize) -> Vec<i64> {
+        let mut begun = Vec::new();
+        for _ in 0..calls {
+            drop(pace.permit().await);
+            begun.push(pace.clock.now().0);
+        }
+        begun
+    }
+
+    #[tokio::test]
+    async fn calls_begin_evenly_and_never_above_the_rate() {
+        assert_eq!(begun_at(&pace(10.0, 9), 4).await, [0, 100, 200, 300]);
+        assert_eq!(begun_at(&pace(0.5, 9), 3).await, [0, 2_000, 4_000]);
+        // What does not come out even is rounded to the later millisecond, and does not add up.
+        assert_eq!(begun_at(&pace(3.0, 9), 4).await, [0, 334, 667, 1_001]);
+    }
+
+    #[tokio::test]
+    async fn a_share_is_that_of_the_partitions_held() {
+        let pace = pace(10.0, 8);
+        pace.share(1, 4);
+        assert_eq!(begun_at(&pace, 3).await, [0, 400, 800]);
+        let held: Vec<_> = (0..2).map(|_| pace.permit().now_or_never().expect("two of eight")).collect();
+        assert!(pace.permit().now_or_never().is_none(), "a quarter of eight are under way");
+        pace.share(2, 4);
+        assert!(pace.permit().now_or_never().is_some(), "half of eight may be");
+        drop(held);
+        pace.share(0, 4);
+        let one = pace.permit().now_or_never().expect("one is always allowed");
+        assert!(pace.permit().now_or_never().is_some() && pace.state().at_once == 2);
+        drop(one);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_goes_on_when_a_call_ends() {
+        let pace = pace(1_000.0, 1);
+        let first = pace.permit().await;
+        let mut second = Box::pin(pace.permit());
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert!((&mut second).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_asks_for_it_is_left_alone() {
+        let pace = pace(10.0, 9);
+        drop(pace.permit().await);
+        pace.hold(Millis(5_000));
+        pace.hold(Millis(1_000));
+        assert_eq!(begun_at(&pace, 2).await, [5_000, 5_100]);
+    }
+}
