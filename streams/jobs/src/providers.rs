@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_runtime::pace::Pace;
+use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
@@ -17,7 +17,7 @@ use crate::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 /// Bytes of a provider's job id, at most.
 const JOB_BYTES_MAX: usize = 128;
 /// The longest that it is waited whether a provider answers at all.
-const PROBE_WITHIN: Duration = Duration::from_secs(20);
+const PROBE_WITHIN: Millis = Millis::seconds(20);
 
 /// One provider and what the deployment has agreed with it.
 pub struct Provider {
@@ -46,8 +46,9 @@ pub struct Providers {
     /// Who is asked unless a conversation names another; then, where the first is exhausted, who is asked instead.
     order: Vec<String>,
     /// How long one call may take, and then whether the provider answers at all.
-    answer_within: Duration,
-    probe_within: Duration,
+    answer_within: Millis,
+    probe_within: Millis,
+    clock: Arc<dyn Clock>,
     metrics: ProviderMetrics,
 }
 
@@ -70,12 +71,13 @@ impl Providers {
         by_name: BTreeMap<String, Provider>,
         order: Vec<String>,
         call_max: Millis,
+        clock: Arc<dyn Clock>,
         metrics: ProviderMetrics,
     ) -> Self {
         assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
-        let call_max = Duration::from_millis(call_max.0.unsigned_abs());
-        let probe_within = PROBE_WITHIN.min(call_max / 8);
-        Self { by_name, order, answer_within: call_max - 2 * probe_within, probe_within, metrics }
+        let probe_within = PROBE_WITHIN.min(Millis(call_max.0 / 8));
+        let answer_within = Millis(call_max.0 - 2 * probe_within.0);
+        Self { by_name, order, answer_within, probe_within, clock, metrics }
     }
 
     /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
@@ -138,6 +140,15 @@ impl Providers {
         named.ask("forget", named.provider.speech.forget(id)).await
     }
 
+    /// What comes of it in time.
+    async fn within<T>(&self, limit: Millis, asking: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = asking => Some(answer),
+            () = self.clock.sleep_until(self.clock.now() + limit) => None,
+        }
+    }
+
     /// This instance holds `held` of `of` partitions.
     pub(crate) fn share(&self, held: usize, of: usize) {
         self.by_name.values().for_each(|provider| provider.pace.share(held, of));
@@ -187,17 +198,17 @@ impl<'a> Named<'a> {
         asking: impl Future<Output = Result<T, Failed>>,
     ) -> Result<T, Failed> {
         let Self { name, provider, all } = self;
-        let timer = all.metrics.seconds.with_label_values(&[name, call]).start_timer();
-        let answer = tokio::time::timeout(all.answer_within, asking).await;
-        timer.observe_duration();
+        let began = all.clock.now();
+        let answer = all.within(all.answer_within, asking).await;
+        all.metrics.took(name, call, all.clock.now() - began);
         let failed = match answer {
-            Ok(Ok(answer)) => {
+            Some(Ok(answer)) => {
                 all.metrics.calls.with_label_values(&[name, call, "ok"]).inc();
                 return Ok(answer);
             }
-            Ok(Err(failed)) => failed,
-            Err(_) => {
-                let cause = format!("{name}: no answer within {} s", all.answer_within.as_secs_f32());
+            Some(Err(failed)) => failed,
+            None => {
+                let cause = format!("{name}: no answer within {} ms", all.answer_within.0);
                 Failed::new(Class::Transient, "timeout", cause)
             }
         };
@@ -213,8 +224,8 @@ impl<'a> Named<'a> {
     }
 
     async fn answers(self) -> bool {
-        let probed = tokio::time::timeout(self.all.probe_within, self.provider.speech.probe()).await;
-        probed.is_ok_and(|answer| answer.is_ok())
+        let probed = self.all.within(self.all.probe_within, self.provider.speech.probe()).await;
+        probed.is_some_and(|answer| answer.is_ok())
     }
 
     /// What an answer has cost, and its telling.
@@ -225,7 +236,10 @@ impl<'a> Named<'a> {
         let price = self.provider.price.as_ref()?;
         let micros = i128::from(audio_ms) * i128::from(price.micros_per_hour) / 3_600_000;
         let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-        metrics.cost_micros.with_label_values(&[self.name, &price.currency]).inc_by(micros.max(0).unsigned_abs());
+        metrics
+            .cost_micros
+            .with_label_values(&[self.name, &price.currency])
+            .inc_by(micros.max(0).unsigned_abs());
         Some((micros, &price.currency))
     }
 }
@@ -246,6 +260,11 @@ pub struct ProviderMetrics {
 }
 
 impl ProviderMetrics {
+    #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
+    fn took(&self, provider: &str, call: &str, length: Millis) {
+        self.seconds.with_label_values(&[provider, call]).observe(length.0 as f64 / 1000.0);
+    }
+
     /// Registers the metrics.
     ///
     /// # Errors
@@ -255,8 +274,9 @@ impl ProviderMetrics {
             let all = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(all.clone())).map(|()| all)
         };
-        let opts = HistogramOpts::new("hansard_provider_seconds", "Time that a provider's answer took, by call.")
-            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]);
+        let opts =
+            HistogramOpts::new("hansard_provider_seconds", "Time that a provider's answer took, by call.")
+                .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]);
         let seconds = HistogramVec::new(opts, &["provider", "call"])?;
         registry.register(Box::new(seconds.clone()))?;
         Ok(Self {

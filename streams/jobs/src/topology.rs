@@ -132,7 +132,8 @@ pub async fn run(
         Stage::Split => Arc::new(Split::new(effect, connectors.audio)),
         Stage::Transcribe => {
             let Connectors { providers, links, callbacks, .. } = connectors;
-            policy.attempts = policy.attempts.saturating_mul(u32::try_from(providers.chain_max()).unwrap_or(1));
+            policy.attempts =
+                policy.attempts.saturating_mul(u32::try_from(providers.chain_max()).unwrap_or(1));
             Arc::new(Transcribe::new(effect, providers, links, callbacks))
         }
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
