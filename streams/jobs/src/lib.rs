@@ -4,6 +4,7 @@
 //! world comes through ports.
 
 pub mod aggregate;
+pub mod budget;
 pub mod callback;
 pub use hansard_runtime::convert;
 pub mod effects;
