@@ -7,10 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hansard_core::redelivery::Class;
+use hansard_jobs::ports::{Speech, SpeechRequest};
+use hansard_provider::Secret;
+use hansard_schemas::Options;
 use sha2::{Digest, Sha256};
 
-use super::recordings::{flac, request_of};
-use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, Secret};
+use super::recordings::{Answers, flac, request_of};
+use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
 /// The running fake; stopped when dropped.
 struct Fake {
@@ -78,7 +81,8 @@ fn text_of(sha256: &[u8]) -> String {
 #[tokio::test]
 async fn a_strict_server_takes_every_form() {
     let fake = Fake::start(&["--key", "sk-fake"]);
-    let options = Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
+    let options =
+        Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
     let request = SpeechRequest { options, ..segment(1) };
     for (format, detail) in [
         (AudioFormat::Flac, Detail::Words),
