@@ -327,3 +327,6 @@ impl ProviderMetrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
