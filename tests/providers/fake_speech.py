@@ -236,9 +236,9 @@ class Provider:
         await writer.drain()
 
 
-async def run(options):
+async def run(options, kind=Provider):
     """Serves until SIGTERM or SIGINT."""
-    provider = Provider(options)
+    provider = kind(options)
     tls = None
     if options.certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -27,6 +27,10 @@ pub enum Cause {
     },
     /// Success by its status, but not what was asked for: HTML, broken JSON, another job, or more bytes than allowed.
     BadResponse,
+    /// The model's answer was cut off by its limit. The next may be shorter; where most are cut off, the limit is too low.
+    AnswerTruncated,
+    /// The model or the server's filter will not answer to what it was sent.
+    ContentRefused,
     /// What is sent is larger or longer than the provider takes.
     TooLarge,
     /// The audio is not 16 kHz mono FLAC.
@@ -72,6 +76,8 @@ impl Cause {
             Self::TimedOut => (Transient, "timeout"),
             Self::Status { status, account, told } => of_status(status, account, told),
             Self::BadResponse => (Transient, "bad_response"),
+            Self::AnswerTruncated => (Transient, "answer_truncated"),
+            Self::ContentRefused => (Permanent, "content_refused"),
             Self::TooLarge => (Permanent, "too_large"),
             Self::Undecodable => (Permanent, "undecodable_audio"),
             Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
@@ -114,6 +120,8 @@ fn of_status(status: u16, account: Account, told: Told) -> (Class, &'static str)
         400..=499 if told == Told::Quota => (refusal, "quota"),
         400..=499 if told == Told::NoSuchModel => (refusal, "unsupported_model"),
         400..=499 if told == Told::NoSuchLanguage => (Class::Permanent, "unsupported_language"),
+        400..=499 if told == Told::TooLong => (Class::Permanent, "too_large"),
+        400..=499 if told == Told::ContentRefused => (Class::Permanent, "content_refused"),
         401 => (refusal, "authentication"),
         402 => (refusal, "payment_required"),
         403 => (refusal, "forbidden"),

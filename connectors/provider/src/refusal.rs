@@ -24,6 +24,10 @@ pub enum Told {
     NoSuchModel,
     /// The language asked for is none that the server knows.
     NoSuchLanguage,
+    /// What was sent is more than the model's context holds.
+    TooLong,
+    /// A filter will not have it answered.
+    ContentRefused,
 }
 
 #[derive(Deserialize)]
@@ -60,11 +64,14 @@ impl Refusal {
     /// What the documented codes of it tell.
     #[must_use]
     pub fn told(&self) -> Told {
-        const CODES: [(&str, Told); 4] = [
+        const CODES: [(&str, Told); 7] = [
             ("insufficient_quota", Told::Quota),
             ("billing_hard_limit_reached", Told::Quota),
             ("model_not_found", Told::NoSuchModel),
             ("unsupported_language", Told::NoSuchLanguage),
+            ("context_length_exceeded", Told::TooLong),
+            ("content_filter", Told::ContentRefused),
+            ("content_policy_violation", Told::ContentRefused),
         ];
         let mut codes = [&self.code, &self.kind].into_iter().flatten();
         codes

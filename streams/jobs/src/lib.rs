@@ -4,6 +4,7 @@
 //! world comes through ports.
 
 pub mod aggregate;
+mod asking;
 pub mod callback;
 pub use hansard_runtime::convert;
 pub mod effects;
@@ -14,6 +15,7 @@ pub mod ports;
 pub mod providers;
 pub mod slices;
 pub mod split;
+pub mod summaries;
 pub mod summarize;
 pub mod sweep;
 pub mod topology;

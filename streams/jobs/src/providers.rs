@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::Class;
@@ -12,12 +11,11 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::asking::Asking;
 use crate::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 
 /// Bytes of a provider's job id, at most.
 const JOB_BYTES_MAX: usize = 128;
-/// The longest that it is waited whether a provider answers at all.
-const PROBE_WITHIN: Duration = Duration::from_secs(20);
 
 /// One provider and what the deployment has agreed with it.
 pub struct Provider {
@@ -45,10 +43,7 @@ pub struct Providers {
     by_name: BTreeMap<String, Provider>,
     /// Who is asked unless a conversation names another; then, where the first is exhausted, who is asked instead.
     order: Vec<String>,
-    /// How long one call may take, and then whether the provider answers at all.
-    answer_within: Duration,
-    probe_within: Duration,
-    metrics: ProviderMetrics,
+    asking: Asking,
 }
 
 /// A provider and its name.
@@ -60,8 +55,7 @@ pub(crate) struct Named<'a> {
 }
 
 impl Providers {
-    /// The job gives a call up after `call_max`. Of this the audio is fetched first, and the provider probed at last: one that
-    /// takes calls and never answers would else not be known from a record that it cannot do.
+    /// The job gives a call up after `call_max`.
     ///
     /// # Panics
     /// Where `order` is empty or names one that is not there.
@@ -73,9 +67,7 @@ impl Providers {
         metrics: ProviderMetrics,
     ) -> Self {
         assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
-        let call_max = Duration::from_millis(call_max.0.unsigned_abs());
-        let probe_within = PROBE_WITHIN.min(call_max / 8);
-        Self { by_name, order, answer_within: call_max - 2 * probe_within, probe_within, metrics }
+        Self { by_name, order, asking: Asking::new(call_max, metrics) }
     }
 
     /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
@@ -179,53 +171,27 @@ impl<'a> Named<'a> {
         Ok(found.filter(|id| is_job_id(id)))
     }
 
-    /// One call, within its time. What looks like the failure of one record is the provider's where it fails a probe too: a
-    /// provider that stops breaks off the calls that are under way, and these need no other attempt but a pause.
     async fn ask<T>(
         self,
         call: &'static str,
         asking: impl Future<Output = Result<T, Failed>>,
     ) -> Result<T, Failed> {
         let Self { name, provider, all } = self;
-        let timer = all.metrics.seconds.with_label_values(&[name, call]).start_timer();
-        let answer = tokio::time::timeout(all.answer_within, asking).await;
-        timer.observe_duration();
-        let failed = match answer {
-            Ok(Ok(answer)) => {
-                all.metrics.calls.with_label_values(&[name, call, "ok"]).inc();
-                return Ok(answer);
-            }
-            Ok(Err(failed)) => failed,
-            Err(_) => {
-                let cause = format!("{name}: no answer within {} s", all.answer_within.as_secs_f32());
-                Failed::new(Class::Transient, "timeout", cause)
-            }
-        };
-        all.metrics.calls.with_label_values(&[name, call, failed.code]).inc();
-        if let Some(wait) = failed.retry_after {
-            provider.pace.hold(Millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
-        }
-        let class = match failed.class {
-            Class::Transient if !self.answers().await => Class::Unavailable,
-            class => class,
-        };
-        Err(Failed { class, provider: Some(name.to_owned()), ..failed })
-    }
-
-    async fn answers(self) -> bool {
-        let probed = tokio::time::timeout(self.all.probe_within, self.provider.speech.probe()).await;
-        probed.is_ok_and(|answer| answer.is_ok())
+        all.asking.ask((name, call), &provider.pace, asking, provider.speech.probe()).await
     }
 
     /// What an answer has cost, and its telling.
     pub(crate) fn cost(self, reply: &SpeechReply) -> Option<(i64, &'a str)> {
         let audio_ms = reply.audio_ms.max(0);
-        let metrics = &self.all.metrics;
+        let metrics = &self.all.asking.metrics;
         metrics.audio_ms.with_label_values(&[self.name, &reply.model]).inc_by(audio_ms.unsigned_abs());
         let price = self.provider.price.as_ref()?;
         let micros = i128::from(audio_ms) * i128::from(price.micros_per_hour) / 3_600_000;
         let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-        metrics.cost_micros.with_label_values(&[self.name, &price.currency]).inc_by(micros.max(0).unsigned_abs());
+        metrics
+            .cost_micros
+            .with_label_values(&[self.name, &price.currency])
+            .inc_by(micros.max(0).unsigned_abs());
         Some((micros, &price.currency))
     }
 }
@@ -239,8 +205,8 @@ fn is_job_id(id: &str) -> bool {
 /// What is told of providers to Prometheus, registered once a process.
 #[derive(Clone)]
 pub struct ProviderMetrics {
-    calls: IntCounterVec,
-    seconds: HistogramVec,
+    pub(crate) calls: IntCounterVec,
+    pub(crate) seconds: HistogramVec,
     audio_ms: IntCounterVec,
     cost_micros: IntCounterVec,
 }
@@ -255,8 +221,9 @@ impl ProviderMetrics {
             let all = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(all.clone())).map(|()| all)
         };
-        let opts = HistogramOpts::new("hansard_provider_seconds", "Time that a provider's answer took, by call.")
-            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]);
+        let opts =
+            HistogramOpts::new("hansard_provider_seconds", "Time that a provider's answer took, by call.")
+                .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]);
         let seconds = HistogramVec::new(opts, &["provider", "call"])?;
         registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
