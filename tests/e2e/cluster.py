@@ -69,7 +69,7 @@ class Cluster(Hansard):
             HANSARD_RUN_ADMIN_LISTEN="127.0.0.1:0",
             HANSARD_RUN_SIGNING_KEY=uuid.uuid4().hex,
             HANSARD_SPEECH_PROVIDER="openai",
-            HANSARD_SPEECH_URL=speech.url,
+            HANSARD_OPENAI_URL=speech.url,
             # A call of a process that was killed counts as under way until its time is over.
             HANSARD_SPEECH_ANSWER_WITHIN="5 s",
             **{f"HANSARD_{job}_CALL": "5 s" for job in EFFECTS},

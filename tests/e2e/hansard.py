@@ -92,7 +92,7 @@ class Hansard:
 
     def __init__(self, speech, listen="127.0.0.1:0", **settings):
         self.directory = tempfile.mkdtemp(prefix="hansard-e2e-")
-        self.settings = {"listen": listen, "speech-provider": "openai", "speech-url": speech.url, **settings}
+        self.settings = {"listen": listen, "speech-provider": "openai", "openai-url": speech.url, **settings}
         self.process = None
         self.tokens = {}
         self.start()

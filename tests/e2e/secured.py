@@ -145,12 +145,12 @@ class Secured(unittest.TestCase):
     def test_a_job_names_the_authorities_of_the_speech_server(self):
         self.deploy(TOPICS, TABLES, SCHEMAS)
         self.cluster.make_bucket()
-        self.cluster.env["HANSARD_SPEECH_CA"] = self.strangers["SPEECH"]
+        self.cluster.env["HANSARD_OPENAI_CA"] = self.strangers["SPEECH"]
         for name in JOBS:
             self.cluster.begin(name)
         producer = Producer(self.cluster, range(1))
         producer.start()
-        self.await_log("check speech.ca")
+        self.await_log("check openai.ca")
         producer.join()
 
     def test_traces_are_lost_without_their_authorities_and_nothing_else(self):
@@ -171,7 +171,7 @@ class Secured(unittest.TestCase):
             "STORE_TLS": "false",
             "REGISTRY_URL": service("REGISTRY"),
             "S3_ENDPOINT": service("S3"),
-            "SPEECH_URL": "http://127.0.0.1:1",
+            "OPENAI_URL": "http://127.0.0.1:1",
             "TRACES_OTLP": "http://127.0.0.1:1",
         }
         for name, value in plain.items():

@@ -37,6 +37,8 @@ class Receiver(http.server.ThreadingHTTPServer):
     """Takes what is posted, and answers as `answer` says of path, id and how often it came."""
 
     daemon_threads = True
+    # Of the usual five the kernel drops what comes at once after an outage, and tries again in seconds.
+    request_queue_size = 1024
 
     def __init__(self, answer):
         super().__init__(("127.0.0.1", 0), Taker)

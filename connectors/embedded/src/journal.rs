@@ -30,9 +30,7 @@ pub(crate) struct LocalJournal(pub(crate) Handle);
 fn encode(step: &Step) -> (u8, Vec<u8>) {
     match step {
         Step::Started { at, until } => (STARTED, Key::new().i64(at.0).i64(until.0).build()),
-        Step::Job { id, deadline, asked } => {
-            (JOB, Key::new().i64(deadline.0).name(id).bytes(asked).build())
-        }
+        Step::Job { id, deadline, asked } => (JOB, Key::new().i64(deadline.0).name(id).bytes(asked).build()),
         Step::Ended { class, code } => {
             (ENDED, Key::new().name(class.as_str()).bytes(code.as_bytes()).build())
         }

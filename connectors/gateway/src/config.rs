@@ -6,6 +6,7 @@ use std::time::Duration;
 use hansard_core::Rules;
 use hansard_core::id::Millis;
 
+use crate::callback::Told;
 use crate::caller::Keys;
 use crate::token::SigningKey;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub objects_gone_within: Option<Millis>,
     /// Which URLs may be webhooks; `None` where nobody calls any.
     pub webhooks: Option<UrlCheck>,
+    /// What finds the job in a provider's webhook; `None` where no provider works in jobs.
+    pub told: Option<Told>,
     /// What an outsider can grow.
     pub limits: Limits,
 }
@@ -46,6 +49,7 @@ impl Config {
             rules: Rules::default(),
             objects_gone_within: Some(Millis::hours(2)),
             webhooks: None,
+            told: None,
             limits: Limits::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! passes audio through itself (links do), and never shows a secret or a text in an error, a log or a metric.
 
 mod append;
+mod callback;
 mod caller;
 mod config;
 mod dead_letters;
@@ -36,6 +37,7 @@ use hansard_runtime::ports::Ports;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tokio::sync::Semaphore;
 
+pub use callback::{Told, callback_token};
 pub use caller::{Keys, Role};
 pub use config::{Config, Limits, UrlCheck};
 pub use presign::{Link, PartLink, Presign, Wanted};
@@ -53,6 +55,7 @@ pub struct Gateway {
     families: Families,
     requests: IntCounterVec,
     seconds: HistogramVec,
+    callbacks: IntCounterVec,
     streams: Arc<Semaphore>,
     config: Config,
 }
@@ -88,8 +91,13 @@ impl Gateway {
         let seconds = HistogramVec::new(opts, &["route"])?;
         families.registry().register(Box::new(requests.clone()))?;
         families.registry().register(Box::new(seconds.clone()))?;
+        let callbacks = IntCounterVec::new(
+            Opts::new("hansard_callbacks_total", "Calls of providers: taken, foreign, unread, of_no_job."),
+            &["result"],
+        )?;
+        families.registry().register(Box::new(callbacks.clone()))?;
         let streams = Arc::new(Semaphore::new(config.limits.streams));
-        Ok(Self { ports, presign, sweeper, families, requests, seconds, streams, config })
+        Ok(Self { ports, presign, sweeper, families, requests, seconds, callbacks, streams, config })
     }
 
     /// The calls of one listener.

@@ -15,8 +15,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::caller::guard;
 use crate::problem::{Code, Problem};
 use crate::{
-    Gateway, Surface, dead_letters, events, explain, ingest, operate, pages, probes, read, results, sweep,
-    tail,
+    Gateway, Surface, callback, dead_letters, events, explain, ingest, operate, pages, probes, read, results,
+    sweep, tail,
 };
 
 /// A call.
@@ -63,6 +63,7 @@ routes! {
     get "/v1/conversations/{id}/summary" public => results::summary;
     get "/v1/conversations/{id}/audio" public => results::audio;
     post "/v1/conversations/{id}/rerun" public => operate::rerun;
+    post "/v1/callbacks/{provider}/{token}" public => callback::callback;
     get "/v1/dead-letters" operators => dead_letters::list;
     get "/v1/dead-letters/{id}" operators => dead_letters::show;
     post "/v1/dead-letters/redrive" operators => dead_letters::redrive;

@@ -208,7 +208,8 @@ impl Local {
             )));
         }
         match options.model.as_deref() {
-            Some(model) if model != LOCAL_MODEL => Err(Cause::UnsupportedModel.failed(format!("the local model is {LOCAL_MODEL}; there is no {model:?}"))),
+            Some(model) if model != LOCAL_MODEL => Err(Cause::UnsupportedModel
+                .failed(format!("the local model is {LOCAL_MODEL}; there is no {model:?}"))),
             _ => Ok(()),
         }
     }
@@ -228,7 +229,8 @@ impl Recognizer {
             Ok(Ok((kind, _))) => Err(Cause::ChildDied.failed(unexpected(kind).to_string())),
             Ok(Err(error)) => {
                 let end = self.end().await;
-                Err(Cause::ChildDied.failed(format!("the speech child ended during a segment: {error}, {end}")))
+                Err(Cause::ChildDied
+                    .failed(format!("the speech child ended during a segment: {error}, {end}")))
             }
             Err(_) => Err(Cause::TimedOut.failed(format!(
                 "the speech child gave no answer within {} s and was killed",

@@ -7,15 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use async_trait::async_trait;
-use hansard_core::redelivery::Class;
 use hansard_gateway::{SigningKey, Surface};
-use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
 use hansard_kafka::{KafkaConfig, KafkaLog};
 use hansard_registry::{RegistryConfig, SchemaRegistry};
 use hansard_runtime::ports::schemas::Schemas;
 use hansard_runtime::ports::{PortError, Ports};
-use hansard_runtime::stage::Failed;
 use hansard_s3::S3Objects;
 use hansard_schemas::{Framing, Registry, Stage, Topics};
 use hansard_scylla::{ScyllaConfig, ScyllaStore};
@@ -24,8 +20,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, given};
-use crate::model;
 use crate::parts::{Basis, Parts};
+use crate::providers;
 use crate::running::{Running, answer_probes, listen};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::traces;
@@ -105,10 +101,7 @@ impl Cluster {
         };
         let admin = listen(config.cluster.admin_listen, "--run-admin-listen").await?;
         let temporary = tempfile::Builder::new().prefix("hansard-").tempdir()?;
-        let speech: Arc<dyn Speech> = match &config.speech {
-            config::Speech::Local { .. } if !jobs.contains(&Job::Transcribe) => Arc::new(Elsewhere),
-            _ => model::provider(&config).await?,
-        };
+        let speakers = providers::speakers(&config, jobs.contains(&Job::Transcribe)).await?;
         let objects = S3Objects::new(&service.within(shortest_call(&config, jobs)));
         let traces = traces::start(&config.traces, &instance)?;
         let (awaits, awaited) = watch::channel("registry");
@@ -124,7 +117,7 @@ impl Cluster {
             traces,
             objects,
             erasures: store,
-            speech,
+            speakers,
             bucket,
             instance,
             topics,
@@ -231,14 +224,4 @@ fn shortest_call(config: &Config, jobs: &BTreeSet<Job>) -> Duration {
     let calls = jobs.iter().filter_map(|job| job.stage()).filter(|stage| *stage != Stage::Notify);
     let calls = calls.filter_map(|stage| config.jobs.get(&stage)).map(|job| job.call_max.0.unsigned_abs());
     calls.min().map_or(Duration::MAX, Duration::from_millis)
-}
-
-/// The local model in a process that does not transcribe: it needs none, and the model keeps nothing to be erased.
-struct Elsewhere;
-
-#[async_trait]
-impl Speech for Elsewhere {
-    async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
-        Err(Failed::new(Class::Unavailable, "no_model", "this process does not transcribe".to_owned()))
-    }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hansard_embedded::Engine;
 use hansard_gateway::{SigningKey, Surface};
-use hansard_jobs::ports::Speech;
 use hansard_jobs::topology::JOBS;
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::clock::Clock as _;
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::journal::OneOwner;
 use crate::parts::{Basis, Parts};
+use crate::providers::Speakers;
 use crate::running::{Running, listen};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::traces;
@@ -42,7 +42,7 @@ impl Embedded {
     ///
     /// # Errors
     /// A port or the data directory in use, a directory that cannot be written, or a store that cannot be read.
-    pub(crate) async fn start(config: Config, speech: Arc<dyn Speech>) -> Result<Self> {
+    pub(crate) async fn start(config: Config, speakers: Speakers) -> Result<Self> {
         config.refuse_cluster()?;
         config.refuse_open(&[config.listen])?;
         let listener = listen(config.listen, "--listen").await?;
@@ -59,7 +59,7 @@ impl Embedded {
             traces: traces.clone(),
             objects,
             erasures: engine.erasures(),
-            speech,
+            speakers,
             bucket: BUCKET.to_owned(),
             instance,
             topics: Topics::default(),

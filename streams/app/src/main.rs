@@ -13,6 +13,7 @@ mod model;
 mod output;
 mod parts;
 mod pieces;
+mod providers;
 mod running;
 mod system;
 mod traces;

@@ -1,41 +1,11 @@
-//! The speech provider that the configuration names; the local one's model is fetched with a progress bar.
+//! The local speech model, fetched with a progress bar.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hansard_jobs::ports::Speech;
-use hansard_jobs::topology::JobSettings;
-use hansard_schemas::Stage;
-use hansard_speech::{Local, LocalConfig, ModelFiles, OpenAi, Progress};
+use hansard_speech::{ModelFiles, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::adapters::SpeechPort;
-use crate::config::{self, Config};
-
-/// Makes the provider.
-///
-/// # Errors
-/// A model that cannot be fetched, or a server's address that is none.
-pub(crate) async fn provider(config: &Config) -> Result<Arc<dyn Speech>> {
-    let transcribe = config.jobs.get(&Stage::Transcribe);
-    let call_max = transcribe.map_or_else(|| JobSettings::of(Stage::Transcribe).call_max, |job| job.call_max);
-    let call_max = Duration::from_millis(call_max.0.unsigned_abs());
-    Ok(match config.speech.clone() {
-        config::Speech::OpenAi(server) => {
-            let server = OpenAi::new(*server).context("speech cannot be set up")?;
-            Arc::new(SpeechPort::new(server, call_max))
-        }
-        config::Speech::Local { children, answer_within } => {
-            let files = fetch(&config.cache).await?;
-            let program = std::env::current_exe().context("cannot find this program's own file")?;
-            let local = LocalConfig::new(program, vec!["speech-child".into()], files);
-            let local = Local::new(LocalConfig { children, answer_within, ..local });
-            Arc::new(SpeechPort::new(local, call_max))
-        }
-    })
-}
 
 /// Fetches the local model, unless it is in the cache.
 ///

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use hansard_audio::{AudioPath, Decoder, PlanMs};
 use hansard_core::id::Millis;
-use hansard_gateway::{Gateway, SigningKey, UrlCheck};
+use hansard_gateway::{Gateway, SigningKey, Told, UrlCheck};
 use hansard_jobs::effects::Storage;
-use hansard_jobs::ports::Speech;
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepMetrics};
 use hansard_jobs::topology::{Connectors, JobSettings, Settings};
 use hansard_runtime::metrics::Families;
@@ -24,7 +23,8 @@ use hansard_webhook::Webhooks;
 use prometheus::Registry;
 
 use crate::adapters::{S3Links, SweepPort};
-use crate::config::{self, Audio, Config};
+use crate::config::{Audio, Config, Kind, Speech};
+use crate::providers::{self, Speakers};
 use crate::traces;
 
 /// What the two have of their own.
@@ -38,7 +38,7 @@ pub(crate) struct Basis {
     /// The markers of erasures.
     pub(crate) erasures: Arc<dyn Erasures>,
     /// Who recognises speech.
-    pub(crate) speech: Arc<dyn Speech>,
+    pub(crate) speakers: Speakers,
     /// The bucket of all objects.
     pub(crate) bucket: String,
     /// Unique among the processes of the deployment.
@@ -75,17 +75,21 @@ impl Parts {
     /// # Errors
     /// This program's own file cannot be found.
     pub(crate) fn new(config: Config, basis: Basis) -> Result<Self> {
-        let Basis { ports, traces, objects, erasures, speech, .. } = basis;
+        let Basis { ports, traces, objects, erasures, speakers, .. } = basis;
         let Basis { bucket, instance, topics, temporary, signing_key, .. } = basis;
-        let Config { keys, cors_origins, aggregate, limits, speech: recognizer, audio, .. } = config;
-        let Config { jobs, sweep, cluster, webhook, .. } = config;
         let registry = Registry::new();
         let families = Families::register(&registry)?;
         traces.iter().try_for_each(|traces| traces.register(&registry))?;
         let ports = Ports { traces: traces::port(&traces), ..ports };
+        let callbacks = providers::callbacks(&config, &signing_key);
+        let providers = Arc::new(providers::providers(&config, speakers, &ports, &registry)?);
+        let Config { keys, cors_origins, aggregate, limits, speech, audio, .. } = config;
+        let Config { jobs, sweep, cluster, webhook, .. } = config;
         let mut gateway = hansard_gateway::Config::new(&bucket, signing_key);
         (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
             (keys, cors_origins, aggregate.rules, limits);
+        let teller = Arc::clone(&providers);
+        gateway.told = Some(Told::new(move |provider, body| teller.told(provider, body)));
         gateway.objects_gone_within = gone_within(&sweep);
         // In a cluster the secret is another process's.
         if cluster.kafka.is_ok() || !webhook.secrets.is_empty() {
@@ -97,14 +101,17 @@ impl Parts {
         storage.allowed.extend(cluster.upload_prefixes);
         storage.upload_bytes_max = i64::try_from(limits.upload_bytes).unwrap_or(i64::MAX);
         let storage = Arc::new(storage);
-        let reach = Reach { erasures, part_uploads: Arc::new(objects.clone()), speech: Arc::clone(&speech) };
+        let reach =
+            Reach { erasures, part_uploads: Arc::new(objects.clone()), providers: Arc::clone(&providers) };
         let metrics = SweepMetrics::register(&registry)?;
         let sweep = Arc::new(Sweep::new(ports.clone(), reach, Arc::clone(&storage), sweep, metrics));
         let audio = audio_path(audio, temporary, limits.upload_bytes)?;
         let decoder = audio.decoder.clone();
         let connectors = Connectors {
             audio: Arc::new(audio),
-            speech,
+            providers,
+            links: Arc::new(S3Links(objects.clone())),
+            callbacks,
             summarizer: Arc::new(Extractive),
             webhook: Arc::new(Webhooks::new(webhook)?),
         };
@@ -112,7 +119,7 @@ impl Parts {
             instance,
             topics: Arc::new(topics),
             storage,
-            jobs: in_line(jobs, &recognizer),
+            jobs: in_line(jobs, &speech),
             aggregate,
             ordered: OrderedConfig::default(),
         });
@@ -152,10 +159,10 @@ fn audio_path(audio: Audio, directory: PathBuf, recording_bytes_max: u64) -> Res
 
 /// A call to the local model waits for a free process, and its time limit goes on meanwhile: no more wait than are soon
 /// served.
-fn in_line(mut jobs: BTreeMap<Stage, JobSettings>, speech: &config::Speech) -> BTreeMap<Stage, JobSettings> {
-    if let (config::Speech::Local { children, .. }, Some(job)) = (speech, jobs.get_mut(&Stage::Transcribe)) {
+fn in_line(mut jobs: BTreeMap<Stage, JobSettings>, speech: &Speech) -> BTreeMap<Stage, JobSettings> {
+    if let ([Kind::Local], Some(job)) = (&speech.order[..], jobs.get_mut(&Stage::Transcribe)) {
         let bounds = &mut job.effects.bounds;
-        bounds.in_flight_max = bounds.in_flight_max.min(children * 4);
+        bounds.in_flight_max = bounds.in_flight_max.min(speech.children * 4);
     }
     jobs
 }

@@ -1,32 +1,34 @@
 //! One call of a provider, whatever it is for: within its time, counted, and judged by whether the provider answers at all.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use hansard_core::id::Millis;
 use hansard_core::redelivery::Class;
 use hansard_runtime::pace::Pace;
+use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::stage::Failed;
 
 use crate::providers::ProviderMetrics;
 
 /// The longest that it is waited whether a provider answers at all.
-const PROBE_WITHIN: Duration = Duration::from_secs(20);
+const PROBE_WITHIN: Millis = Millis::seconds(20);
 
 /// How providers are called.
 pub(crate) struct Asking {
     /// How long one call may take, and then whether the provider answers at all.
-    answer_within: Duration,
-    probe_within: Duration,
+    answer_within: Millis,
+    probe_within: Millis,
+    clock: Arc<dyn Clock>,
     pub(crate) metrics: ProviderMetrics,
 }
 
 impl Asking {
     /// The job gives a call up after `call_max`. Of this what is sent is fetched first, and the provider probed at last: one
     /// that takes calls and never answers would else not be known from a record that it cannot do.
-    pub(crate) fn new(call_max: Millis, metrics: ProviderMetrics) -> Self {
-        let call_max = Duration::from_millis(call_max.0.unsigned_abs());
-        let probe_within = PROBE_WITHIN.min(call_max / 8);
-        Self { answer_within: call_max - 2 * probe_within, probe_within, metrics }
+    pub(crate) fn new(call_max: Millis, clock: Arc<dyn Clock>, metrics: ProviderMetrics) -> Self {
+        let probe_within = PROBE_WITHIN.min(Millis(call_max.0 / 8));
+        let answer_within = Millis(call_max.0 - 2 * probe_within.0);
+        Self { answer_within, probe_within, clock, metrics }
     }
 
     /// One call, within its time. What looks like the failure of one record is the provider's where it fails a probe too: a
@@ -38,17 +40,17 @@ impl Asking {
         asking: impl Future<Output = Result<T, Failed>>,
         probe: impl Future<Output = Result<(), Failed>>,
     ) -> Result<T, Failed> {
-        let timer = self.metrics.seconds.with_label_values(&[name, call]).start_timer();
-        let answer = tokio::time::timeout(self.answer_within, asking).await;
-        timer.observe_duration();
+        let began = self.clock.now();
+        let answer = self.within(self.answer_within, asking).await;
+        self.metrics.took(name, call, self.clock.now() - began);
         let failed = match answer {
-            Ok(Ok(answer)) => {
+            Some(Ok(answer)) => {
                 self.metrics.calls.with_label_values(&[name, call, "ok"]).inc();
                 return Ok(answer);
             }
-            Ok(Err(failed)) => failed,
-            Err(_) => {
-                let cause = format!("{name}: no answer within {} s", self.answer_within.as_secs_f32());
+            Some(Err(failed)) => failed,
+            None => {
+                let cause = format!("{name}: no answer within {} ms", self.answer_within.0);
                 Failed::new(Class::Transient, "timeout", cause)
             }
         };
@@ -64,7 +66,16 @@ impl Asking {
     }
 
     async fn answers(&self, probe: impl Future<Output = Result<(), Failed>>) -> bool {
-        let probed = tokio::time::timeout(self.probe_within, probe).await;
-        probed.is_ok_and(|answer| answer.is_ok())
+        let probed = self.within(self.probe_within, probe).await;
+        probed.is_some_and(|answer| answer.is_ok())
+    }
+
+    /// What comes of it in time.
+    async fn within<T>(&self, limit: Millis, asking: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = asking => Some(answer),
+            () = self.clock.sleep_until(self.clock.now() + limit) => None,
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_runtime::pace::Pace;
+use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
@@ -64,10 +65,11 @@ impl Providers {
         by_name: BTreeMap<String, Provider>,
         order: Vec<String>,
         call_max: Millis,
+        clock: Arc<dyn Clock>,
         metrics: ProviderMetrics,
     ) -> Self {
         assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
-        Self { by_name, order, asking: Asking::new(call_max, metrics) }
+        Self { by_name, order, asking: Asking::new(call_max, clock, metrics) }
     }
 
     /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
@@ -206,12 +208,17 @@ fn is_job_id(id: &str) -> bool {
 #[derive(Clone)]
 pub struct ProviderMetrics {
     pub(crate) calls: IntCounterVec,
-    pub(crate) seconds: HistogramVec,
+    seconds: HistogramVec,
     audio_ms: IntCounterVec,
     cost_micros: IntCounterVec,
 }
 
 impl ProviderMetrics {
+    #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
+    pub(crate) fn took(&self, provider: &str, call: &str, length: Millis) {
+        self.seconds.with_label_values(&[provider, call]).observe(length.0 as f64 / 1000.0);
+    }
+
     /// Registers the metrics.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use hansard_core::passages::{Note, calls_max, groups, passages};
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::{self, Before, Called, Look};
 use hansard_runtime::pace::Pace;
+use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::ports::journal::{JournalKey, SubmissionId};
 use hansard_runtime::stage::{Failed, Input};
 use hansard_schemas::{Options, Record, Summary, encode};
@@ -115,10 +116,11 @@ impl Summarizers {
         by_name: BTreeMap<String, SummaryProvider>,
         default: &str,
         call_max: Millis,
+        clock: Arc<dyn Clock>,
         metrics: SummaryMetrics,
     ) -> Self {
         assert!(by_name.contains_key(default), "{default}");
-        let asking = Asking::new(call_max, metrics.providers.clone());
+        let asking = Asking::new(call_max, clock, metrics.providers.clone());
         Self { by_name, default: default.to_owned(), asking, metrics }
     }
 

@@ -14,7 +14,9 @@ use hansard_runtime::effect::{self, Before, Called, Job, Look};
 use hansard_runtime::ports::journal::{JournalKey, Step, SubmissionId};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
-use hansard_schemas::{Callback, Record, RecordName, Segment, Transcript, encode, segment_digest, text_sha256};
+use hansard_schemas::{
+    Callback, Record, RecordName, Segment, Transcript, encode, segment_digest, text_sha256,
+};
 
 use crate::aggregate::hex;
 use crate::callback::{CallbackUrls, Token};
@@ -156,9 +158,7 @@ impl Task<'_> {
         let clock = &self.stage.effect.ports.clock;
         let (request, began) = (self.request(named, id), clock.now());
         match named.submit(&request).await? {
-            Submitted::Reply(reply) => {
-                Ok(Called::Result(self.transcript(named, reply, clock.now() - began)))
-            }
+            Submitted::Reply(reply) => Ok(Called::Result(self.transcript(named, reply, clock.now() - began))),
             Submitted::Job(job) => Ok(Called::Job(Job {
                 id: named.job(&job),
                 deadline: clock.now() + named.provider.deadline,
@@ -213,7 +213,10 @@ impl Task<'_> {
             }
             Ok(JobState::UnderWay) => {
                 let cause = format!("job {id} was not done {} ms after it began; it is given up", age.0);
-                Failed { provider: Some(named.name.to_owned()), ..Failed::new(Class::Transient, "timeout", cause) }
+                Failed {
+                    provider: Some(named.name.to_owned()),
+                    ..Failed::new(Class::Transient, "timeout", cause)
+                }
             }
             Ok(JobState::Ended(failed)) => Failed { provider: Some(named.name.to_owned()), ..failed },
             Err(failed) if failed.class == Class::Unavailable => return Err(failed),

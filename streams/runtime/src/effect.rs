@@ -128,7 +128,8 @@ impl Before {
     pub fn attempts(&self, history: Option<&Headers>, limit: u32) -> Result<u32, Failed> {
         let counted = self.counted;
         #[cfg(feature = "mutants")]
-        let counted = if crate::mutants::is_in(crate::mutants::Mutant::CrashesUncounted) { 0 } else { counted };
+        let counted =
+            if crate::mutants::is_in(crate::mutants::Mutant::CrashesUncounted) { 0 } else { counted };
         let (attempt, redrives) = history.map_or((0, 0), |history| (history.attempt, history.redrives));
         let made = failures_so_far(attempt, counted, redrives, limit);
         if made < limit {

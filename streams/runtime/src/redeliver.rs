@@ -110,7 +110,10 @@ impl Redeliver {
             }
             Ok(Answer::Parked(wish)) => {
                 let tier = self.policy.parked(wish);
-                return Outcome::Emit(Ending { records: vec![self.again(from, record, tier)], transient: None });
+                return Outcome::Emit(Ending {
+                    records: vec![self.again(from, record, tier)],
+                    transient: None,
+                });
             }
             Err(failed) => failed,
         };

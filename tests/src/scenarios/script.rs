@@ -168,6 +168,7 @@ impl Script {
             }
             "begin" => self.producer.begin_parts(words.at(1), words.at(2)),
             "job" => self.deployment.note_job(words.at(1), words.at(2)),
+            "callback" => self.deployment.call_back(words.at(1), words.valued.get("job").copied()),
             "set" => self.set(words),
             "start" => {
                 self.started = true;
@@ -201,6 +202,11 @@ impl Script {
             self.deployment.aggregate.expire_after = Some(retention);
         } else if let Some(away) = words.length("away") {
             self.deployment.away = away;
+        } else if let Some(delays) = words.valued.get("calls-back") {
+            let delays = delays.split(',').filter(|delay| *delay != "never").map(length).collect();
+            self.deployment.ledger.open().manner.calls_back = Some(delays);
+        } else if words.has("unlisted") {
+            self.deployment.ledger.open().manner.unlisted = true;
         } else {
             panic!("nothing to set in {:?}", words.valued);
         }
@@ -288,24 +294,39 @@ fn urls(conversation: &str, names: &str) -> Vec<String> {
     names.split(',').map(|name| format!("https://{conversation}/{name}")).collect()
 }
 
-/// `ok`, `hang`, or `class:code[:retry-after in seconds]`.
+/// `ok`, `hang`, `class:code[:retry-after in seconds]`; `job:length[:class:code]`, `silent:…` where its id is never told, and
+/// `never` for one without an end.
 fn answer(word: &str) -> Answer {
     match word {
         "ok" => return Answer::Ok,
         "long" => return Answer::Long,
         "hang" => return Answer::Hang,
+        "never" => return Answer::Job { takes: None, failure: None, silent: false },
         _ => {}
     }
     let parts: Vec<&str> = word.split(':').collect();
+    if let ["job" | "silent", takes, ended @ ..] = &parts[..] {
+        let failure = match ended {
+            [] => None,
+            [class, code] => Some((class.parse().expect("a class"), self::code(Some(code)))),
+            _ => panic!("{word:?} is no job"),
+        };
+        return Answer::Job { takes: Some(length(takes)), failure, silent: parts[0] == "silent" };
+    }
     let class: Class = parts[0].parse().unwrap_or_else(|_| panic!("{word:?} begins with no class"));
-    let code = match parts.get(1).copied() {
+    let code = code(parts.get(1).copied());
+    Answer::Fail { class, code, retry_after_s: parts.get(2).map(|text| text.parse().expect("seconds")) }
+}
+
+fn code(word: Option<&str>) -> &'static str {
+    match word {
         None | Some("http_500") => "http_500",
         Some("http_429") => "http_429",
         Some("http_400") => "http_400",
         Some("http_401") => "http_401",
+        Some("job_failed") => "job_failed",
         Some(other) => panic!("no code {other:?}"),
-    };
-    Answer::Fail { class, code, retry_after_s: parts.get(2).map(|text| text.parse().expect("seconds")) }
+    }
 }
 
 fn action(words: &Words<'_>) -> Action {

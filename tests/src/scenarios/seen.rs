@@ -39,13 +39,16 @@ pub(super) struct Seen {
     topics: BTreeMap<String, usize>,
     /// The last run of sweep.
     swept: Option<Report>,
+    /// How often providers were asked for jobs.
+    checks: usize,
 }
 
 impl Seen {
     pub(super) fn of(deployment: &Deployment) -> Self {
         let world = &deployment.world;
         let swept = deployment.swept.lock().expect("no panic before").clone().and_then(Result::ok);
-        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept };
+        let checks = deployment.ledger.open().manner.checks;
+        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept, checks };
         world.log().iter().for_each(|stored| seen.learn(stored));
         for call in &deployment.ledger.open().calls {
             if let Some((conversation, name)) =
@@ -107,6 +110,7 @@ impl Seen {
         let told = self.told.get(conversation).unwrap_or(&none);
         let wrong = expected.iter().filter_map(|(key, expected)| {
             let found = match conversation {
+                "log" if *key == "checks" => self.checks.to_string(),
                 "log" => self.topics.get(*key).copied().unwrap_or(0).to_string(),
                 "sweep" => self.swept(key),
                 _ => told.word(key),

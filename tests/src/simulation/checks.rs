@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hansard_core::id::Timestamp;
+use hansard_core::id::{Digest, Timestamp};
 use hansard_core::redelivery::Class;
+use hansard_jobs::callback::Token;
 use hansard_runtime::driver::{Faults, Stored};
 use hansard_runtime::offsets::Completed;
 use hansard_runtime::ports::journal::Step;
 use hansard_schemas::{
     Conversation, Delivery, Failure, Finalize, Finish, Merge, Open, Record, Rerun, Split, Stage, Summary,
-    Topic, Transcript, Upload, decode, partition_for, upload_digest,
+    Topic, Transcript, Upload, decode, partition_for, segment_digest, upload_digest,
 };
 
 use super::deployment::Deployment;
@@ -36,6 +37,9 @@ pub(super) struct Story {
     pub(super) deliveries: Vec<Delivery>,
     /// Work items by (chunk, upload, split, segment, generation).
     segments: BTreeMap<Work, usize>,
+    /// By the digests that providers' calls name; the calls may come before.
+    works: BTreeMap<(Digest, i64), Work>,
+    told: BTreeMap<(Digest, i64), usize>,
 }
 
 /// One piece of transcribing.
@@ -60,8 +64,10 @@ impl Story {
             Record::Rerun(rerun) => self.reruns.push((at, rerun)),
             Record::Split(split) => self.splits.push((at, split)),
             Record::Segment(s) => {
+                let digest = segment_digest(&s).parse().expect("a digest");
                 let work = (s.chunk_id, s.upload_digest, s.split_digest, s.segment, s.generation);
-                *self.segments.entry(work).or_default() += 1;
+                *self.segments.entry(work.clone()).or_default() += 1;
+                self.works.insert((digest, s.generation), work);
             }
             Record::Transcript(transcript) => self.transcripts.push((at, transcript)),
             Record::Failure(failure) => self.failures.push((at, failure)),
@@ -70,7 +76,11 @@ impl Story {
             Record::Summary(summary) => self.summaries.push(summary),
             Record::Conversation(status) => self.statuses.push(status),
             Record::Delivery(delivery) => self.deliveries.push(delivery),
-            Record::Erase(_) | Record::Callback(_) => {}
+            Record::Callback(callback) => {
+                let token: Token = callback.journal_key.parse().expect("a token of ours");
+                *self.told.entry((token.key.input, token.key.generation.0)).or_default() += 1;
+            }
+            Record::Erase(_) => {}
         }
     }
 
@@ -185,7 +195,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// No piece of work was answered more often than it was asked, where transactions are whole.
+    /// No piece of work was answered more often than it was asked, or its provider told of it, where transactions are whole.
     fn answered_once(&self, story: &Story, wrong: &mut Vec<String>) {
         if self.faults.tear > 0 {
             return;
@@ -197,7 +207,8 @@ impl<'a> Checks<'a> {
             *answers.entry((chunk, upload, split, t.segment, t.generation)).or_default() += 1;
         }
         for (work, count) in answers {
-            let asked = story.segments.get(&work).copied().unwrap_or(0);
+            let told = story.told.iter().filter(|(digest, _)| story.works.get(digest) == Some(&work));
+            let asked = story.segments.get(&work).copied().unwrap_or(0) + told.map(|(_, n)| n).sum::<usize>();
             if count > asked {
                 let own =
                     story.transcripts.iter().filter(|(_, t)| t.chunk_id == work.0 && t.segment == work.3);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use hansard_core::id::{Digest, Millis, Timestamp};
 use hansard_jobs::aggregate::AggregateConfig;
 use hansard_jobs::effects::{Storage, journal_key};
@@ -16,6 +17,7 @@ use hansard_schemas::{Stage, Topics};
 use tokio::sync::watch;
 
 use super::fakes::{Fakes, Shared};
+use super::speech;
 
 /// When every world begins: the first of January 2026.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -89,7 +91,9 @@ impl Deployment {
         for job in jobs.iter().copied() {
             let connectors = Connectors {
                 audio: fakes.clone(),
-                speech: fakes.clone(),
+                providers: speech::providers(&fakes, &process.ports()),
+                links: fakes.clone(),
+                callbacks: speech::callbacks(&fakes),
                 summarizer: fakes.clone(),
                 webhook: fakes.clone(),
             };
@@ -116,7 +120,8 @@ impl Deployment {
         let process = self.world.boot(name);
         let fakes = Fakes { process: process.clone(), ledger: self.ledger.clone() };
         let (erasures, part_uploads) = (process.erasures(), process.part_uploads());
-        let reach = Reach { erasures, part_uploads, speech: Arc::new(fakes) };
+        let providers = speech::providers(&fakes, &process.ports());
+        let reach = Reach { erasures, part_uploads, providers };
         let (storage, metrics) = (Arc::new(Storage::new("b")), self.sweep_metrics.clone());
         let sweep = Sweep::new(process.ports(), reach, storage, self.sweep.clone(), metrics);
         let (world, swept) = (self.world.clone(), Arc::clone(&self.swept));
@@ -131,14 +136,23 @@ impl Deployment {
     /// Lets the journal know of a provider's job, as a stage with such a provider would.
     pub(crate) fn note_job(&self, conversation: &str, job: &str) {
         let process = self.world.boot("journal");
-        let (ports, id) = (process.ports(), job.to_owned());
+        let (ports, id) = (process.ports(), format!("simulated/{job}"));
         let key = journal_key(conversation, Stage::Transcribe, Digest::default(), 0);
         let task = async move {
             let (submission, deadline) = (SubmissionId(ports.entropy.id()), ports.clock.now());
-            let written = ports.journal.write(&key, submission, Step::Job { id, deadline, asked: Bytes::new() });
+            let written =
+                ports.journal.write(&key, submission, Step::Job { id, deadline, asked: Bytes::new() });
             written.await.expect("the store is up");
         };
         self.world.spawn(process.id, Box::pin(task));
+    }
+
+    /// A provider's call about the last job of this segment; or one by somebody who has learnt its URL, about another.
+    pub(crate) fn call_back(&self, segment: &str, forged: Option<&str>) {
+        let ledger = self.ledger.open();
+        let last =
+            ledger.manner.last_of(segment).unwrap_or_else(|| panic!("{segment} has no job with a URL"));
+        speech::call_back(&self.world, self.partitions, &last.1, forged.unwrap_or(&last.0));
     }
 
     /// What the jobs tell of themselves, as Prometheus reads it.

@@ -1,4 +1,4 @@
-//! Audio, speech recognition and summaries of a world: what they give follows from the bytes, and a ledger keeps what
+//! Audio, summaries and webhooks of a world: what they give follows from the bytes, and a ledger keeps what
 //! was asked of them.
 //!
 //! A recording is text: `name segments=2 ms=1000`, or `name broken`. A segment is `name/0 of 1000 ms`.
@@ -11,17 +11,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::StreamExt as _;
 use hansard_core::document::Document;
-use hansard_core::id::{Digest, Timestamp};
+use hansard_core::id::{Digest, Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Recording, Sources, Speech,
-    SpeechReply, SpeechRequest, Summarizer, SummarizerIdentity, SummaryReply, Webhook,
+    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Recording, Sources,
+    Summarizer, SummarizerIdentity, SummaryReply, Webhook,
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, SplitSegment};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+
+use super::speech::Manner;
 
 /// How a call for one name is to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,12 @@ pub(crate) enum Answer {
         retry_after_s: Option<u64>,
     },
     Hang,
+    /// A job that takes so long, or for ever; it may end without a result, and its id may never be told.
+    Job {
+        takes: Option<Millis>,
+        failure: Option<(Class, &'static str)>,
+        silent: bool,
+    },
 }
 
 /// One call of a provider.
@@ -54,6 +62,8 @@ pub(crate) struct Call {
 pub(crate) struct Ledger {
     pub(crate) calls: Vec<Call>,
     script: BTreeMap<String, VecDeque<Answer>>,
+    /// How speech is recognised.
+    pub(crate) manner: Manner,
 }
 
 /// The ledger as everyone has it.
@@ -70,7 +80,7 @@ impl Shared {
         self.open().script.entry(name.to_owned()).or_default().extend(answers);
     }
 
-    fn begin(&self, name: &str, submission: &str, now: Timestamp) -> (usize, Answer) {
+    pub(super) fn begin(&self, name: &str, submission: &str, now: Timestamp) -> (usize, Answer) {
         let mut ledger = self.open();
         let answer = ledger.script.get_mut(name).and_then(VecDeque::pop_front).unwrap_or(Answer::Ok);
         let (name, submission) = (name.to_owned(), submission.to_owned());
@@ -78,7 +88,7 @@ impl Shared {
         (ledger.calls.len() - 1, answer)
     }
 
-    fn end(&self, call: usize, now: Timestamp, well: bool) {
+    pub(super) fn end(&self, call: usize, now: Timestamp, well: bool) {
         self.open().calls[call].ended = Some((now, well));
     }
 }
@@ -116,12 +126,12 @@ fn value(recording: &str, key: &str) -> Option<i64> {
     word.and_then(|word| word.parse().ok())
 }
 
-fn hash(text: &str) -> [u8; 32] {
+pub(super) fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
 /// What a refused call looks like to a stage.
-fn refused(code: &'static str) -> Failed {
+pub(super) fn refused(code: &'static str) -> Failed {
     Failed::new(Class::Transient, code, "the simulated call failed")
 }
 
@@ -203,47 +213,6 @@ impl Audio for Fakes {
 }
 
 #[async_trait]
-impl Speech for Fakes {
-    async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed> {
-        let audio = String::from_utf8_lossy(&request.audio).into_owned();
-        let name = audio.split(' ').next().unwrap_or_default();
-        let now = self.process.world_now();
-        let (call, answer) = self.ledger.begin(name, &request.idempotency_key, now);
-        let called = self.process.call("speech.call", |_| ()).await;
-        let answer = match (answer, called) {
-            (Answer::Hang, _) => std::future::pending().await,
-            (Answer::Fail { class, code, retry_after_s }, _) => Err(Failed {
-                retry_after: retry_after_s.map(Duration::from_secs),
-                ..Failed::new(class, code, "as told")
-            }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
-            (well, Ok(())) => Ok(SpeechReply {
-                text: if well == Answer::Long { "l".repeat(1_000_000) } else { format!("said in {audio}") },
-                provider: "simulated".to_owned(),
-                model: "one".to_owned(),
-                language: Some("en".to_owned()),
-                audio_ms: request.end_ms - request.start_ms,
-                ..SpeechReply::default()
-            }),
-        };
-        self.ledger.end(call, self.process.world_now(), answer.is_ok());
-        answer
-    }
-
-    async fn forget(&self, job: &str) -> Result<(), Failed> {
-        let name = format!("forget/{job}");
-        let (call, answer) = self.ledger.begin(&name, "", self.process.world_now());
-        let called = self.process.call("speech.forget", |_| ()).await;
-        let answer = match (answer, called) {
-            (Answer::Ok, Ok(())) => Ok(()),
-            _ => Err(refused("http_500")),
-        };
-        self.ledger.end(call, self.process.world_now(), answer.is_ok());
-        answer
-    }
-}
-
-#[async_trait]
 impl Summarizer for Fakes {
     fn identity(&self) -> SummarizerIdentity {
         let text = |text: &str| text.to_owned();
@@ -261,8 +230,8 @@ impl Summarizer for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok | Answer::Long, Ok(())) => {
+            (_, Err(_)) => Err(refused("http_500")),
+            (_, Ok(())) => {
                 let text = format!("{} lines were said", document.lines.len());
                 Ok(SummaryReply { text, ..SummaryReply::default() })
             }
@@ -284,8 +253,8 @@ impl Webhook for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok | Answer::Long, Ok(())) => Ok(204),
+            (_, Err(_)) => Err(refused("http_500")),
+            (_, Ok(())) => Ok(204),
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());
         answer

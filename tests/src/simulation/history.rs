@@ -106,6 +106,7 @@ impl History {
         history.plan_sweeps(Rng::new(seed ^ 0xBE50));
         history.plan_webhooks(Rng::new(seed ^ 0x0B11));
         history.plan_takeovers(Rng::new(seed ^ 0x7A4E));
+        history.plan_jobs(Rng::new(seed ^ 0x10B5));
         history
     }
 
@@ -241,6 +242,16 @@ impl History {
             let open = Open { conversation_id, webhook_urls, ..Open::default() };
             self.plan(rng.millis(60_000), Deed::Say(Box::new(open.into())));
         }
+    }
+
+    /// In half of all histories the provider works in jobs for some segments; it calls back in time, twice, late, or never, and
+    /// its jobs can be looked for or not. Drawn apart, likewise.
+    fn plan_jobs(&mut self, mut rng: Rng) {
+        let mut ledger = self.deployment.ledger.open();
+        ledger.manner.by_name = rng.chance(5000);
+        ledger.manner.unlisted = rng.chance(5000);
+        let calls: [&[Millis]; 4] = [&[], &[Millis(1)], &[Millis(0), Millis(0)], &[Millis::minutes(7)]];
+        ledger.manner.calls_back = Some(calls[rng.index(4)].to_vec()).filter(|_| rng.chance(7000));
     }
 
     /// Around a producer's end, which is said again, processes crash right after commits: who takes over has more to decide

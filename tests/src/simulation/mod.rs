@@ -10,6 +10,7 @@ mod history;
 mod keeping;
 mod mutants;
 pub(crate) mod producer;
+pub(crate) mod speech;
 mod telling;
 mod timing;
 

@@ -299,7 +299,9 @@ async fn audio_over_the_limit_is_not_sent() {
     let url = serve(Router::new().route(PATH, post(answer))).await;
     let request = segment();
     // One second of WAV is 32,044 bytes.
-    for (format, bytes) in [(AudioFormat::Flac, request.audio.bytes().await.expect("at hand").len()), (AudioFormat::Wav, 32_044)] {
+    for (format, bytes) in
+        [(AudioFormat::Flac, request.audio.bytes().await.expect("at hand").len()), (AudioFormat::Wav, 32_044)]
+    {
         let limited = |audio_bytes_max| {
             OpenAi::new(OpenAiConfig { audio_bytes_max, format, ..config(url.clone()) }).expect("valid")
         };

@@ -78,7 +78,8 @@ fn text_of(sha256: &[u8]) -> String {
 #[tokio::test]
 async fn a_strict_server_takes_every_form() {
     let fake = Fake::start(&["--key", "sk-fake"]);
-    let options = Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
+    let options =
+        Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
     let request = SpeechRequest { options, ..segment(1) };
     for (format, detail) in [
         (AudioFormat::Flac, Detail::Words),

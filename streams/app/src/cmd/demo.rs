@@ -14,7 +14,7 @@ use crate::client::{Client, Recording};
 use crate::cmd::up::stop;
 use crate::config::{ClientConfig, Config, ServerFlags};
 use crate::embedded::Embedded;
-use crate::{logging, model, output, pieces};
+use crate::{logging, model, output, pieces, providers};
 
 /// The conversation's id.
 const ID: &str = "demo";
@@ -57,8 +57,8 @@ impl Demo {
         config.data_dir = temporary.path().join("data");
         config.keys = Keys::default();
         let files = model::fetch(&config.cache).await?;
-        let speech = model::provider(&config).await?;
-        let running = Embedded::start(config, speech).await?;
+        let speakers = providers::speakers(&config, true).await?;
+        let running = Embedded::start(config, speakers).await?;
         let url = format!("http://{}", running.address);
         let exit = self.exit;
         let scenes = async {

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ServerFlags};
 use crate::embedded::Embedded;
-use crate::{logging, model, output};
+use crate::{logging, output, providers};
 
 /// Runs everything in one process, durable in a data directory. One line on standard output says that calls are taken;
 /// SIGTERM or SIGINT drains and ends.
@@ -30,8 +30,8 @@ impl Up {
         logging::start(&config.log)?;
         let stop = stop()?;
         let data_dir = config.data_dir.clone();
-        let speech = model::provider(&config).await?;
-        let running = Embedded::start(config, speech).await?;
+        let speakers = providers::speakers(&config, true).await?;
+        let running = Embedded::start(config, speakers).await?;
         let url = format!("http://{}", running.address);
         if self.json {
             output::line(&json!({ "url": url, "data_dir": data_dir }).to_string())?;

@@ -4,6 +4,7 @@ mod cluster;
 mod flags;
 mod layers;
 mod settings;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -23,7 +24,6 @@ use hansard_jobs::aggregate::AggregateConfig;
 use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
-use hansard_speech::{AudioFormat, Detail, Secret};
 use hansard_tls::Authorities;
 use hansard_webhook::{IpNet, Rules as UrlRules, WebhookConfig};
 
@@ -31,6 +31,7 @@ pub(crate) use cluster::{Bucket, Cluster, given};
 pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
+pub(crate) use speech::{Kind, Speech, Terms};
 use text::{Bytes, Share, Text, address, authorities, flag, is_https, one_of};
 
 /// How a process with jobs runs.
@@ -92,20 +93,6 @@ pub(crate) struct Traces {
     pub(crate) ratio: f64,
 }
 
-/// Who recognises speech.
-#[derive(Debug, Clone)]
-pub(crate) enum Speech {
-    /// A model on this machine, in so many processes.
-    Local {
-        /// Processes.
-        children: usize,
-        /// How long one call may take.
-        answer_within: Duration,
-    },
-    /// A server.
-    OpenAi(Box<hansard_speech::OpenAiConfig>),
-}
-
 /// Of the audio path.
 #[derive(Debug, Clone)]
 pub(crate) struct Audio {
@@ -165,7 +152,7 @@ impl Config {
             engine: engine(&mut values)?,
             aggregate: aggregate(&mut values, sweep.retention)?,
             limits: limits(&mut values)?,
-            speech: speech(&mut values)?,
+            speech: speech::read(&mut values)?,
             audio: audio(&mut values)?,
             webhook: webhook(&mut values)?,
             jobs: EFFECT_JOBS
@@ -314,27 +301,6 @@ fn limits(values: &mut Values) -> Result<hansard_gateway::Limits, ConfigError> {
         redrive: values.take_within("limits.redrive", 1..=100_000, "1 to 100000")?,
         database_patience: values.take("limits.database-patience")?,
     })
-}
-
-fn speech(values: &mut Values) -> Result<Speech, ConfigError> {
-    let local =
-        values.take_by("speech.provider", |text| one_of(text, &[("local", true), ("openai", false)]))?;
-    let children = values.take_within("speech.children", 1..=64, "1 to 64")?;
-    let answer_within = values.take("speech.answer-within")?;
-    let (url, model): (String, String) = (values.take("speech.url")?, values.take("speech.model")?);
-    let named = values.take_by("speech.ca", authorities)?;
-    if named.is_some() && !is_https(&url) {
-        return Err(ConfigError::Contradiction("speech.ca is set, and speech.url is no https address"));
-    }
-    let mut server = hansard_speech::OpenAiConfig::new(url, model);
-    server.authorities = named.unwrap_or_default();
-    server.key = values.take::<Option<String>>("speech.key")?.map(Secret::new);
-    const DETAILS: [(&str, Detail); 2] = [("words", Detail::Words), ("text", Detail::Text)];
-    server.detail = values.take_by("speech.detail", |text| one_of(text, &DETAILS))?;
-    const FORMATS: [(&str, AudioFormat); 2] = [("flac", AudioFormat::Flac), ("wav", AudioFormat::Wav)];
-    server.format = values.take_by("speech.format", |text| one_of(text, &FORMATS))?;
-    server.answer_within = answer_within;
-    Ok(if local { Speech::Local { children, answer_within } } else { Speech::OpenAi(Box::new(server)) })
 }
 
 fn audio(values: &mut Values) -> Result<Audio, ConfigError> {

@@ -57,7 +57,7 @@ pub(crate) fn of(sides: &[Side]) -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Setting {
-    fn new(key: &str, default: impl Into<String>, help: &str) -> Self {
+    pub(super) fn new(key: &str, default: impl Into<String>, help: &str) -> Self {
         Self {
             key: key.to_owned(),
             flag: key.replace('.', "-"),
@@ -70,11 +70,11 @@ impl Setting {
         }
     }
 
-    fn common(self) -> Self {
+    pub(super) fn common(self) -> Self {
         Self { common: true, ..self }
     }
 
-    fn secret(self) -> Self {
+    pub(super) fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
 
@@ -87,7 +87,7 @@ fn settings() -> Vec<Setting> {
     let mut all = process();
     all.extend(window());
     all.extend(limits());
-    all.extend(speech());
+    all.extend(super::speech::settings());
     all.extend(audio());
     all.extend(webhook());
     all.extend(EFFECT_JOBS.into_iter().flat_map(job));
@@ -216,29 +216,6 @@ fn limits() -> Vec<Setting> {
             show_duration(limits.database_patience),
             "How long an upload's call waits for the database, which it can do without.",
         ),
-    ]
-}
-
-fn speech() -> Vec<Setting> {
-    vec![
-        Setting::new(
-            "speech.provider",
-            "local",
-            "local: a model on this machine; openai: a server with that call.",
-        )
-        .common(),
-        Setting::new("speech.url", "https://api.openai.com", "The server's address, for openai.").common(),
-        Setting::new("speech.key", "", "The server's key, for openai.").common().secret(),
-        Setting::new(
-            "speech.ca",
-            "",
-            "A file of authorities' certificates (PEM), trusted beside the system's; for https.",
-        ),
-        Setting::new("speech.model", "whisper-1", "The server's model, for openai."),
-        Setting::new("speech.detail", "words", "words: times of words are asked for; text: only the text."),
-        Setting::new("speech.format", "flac", "flac or wav: how the audio is sent to the server."),
-        Setting::new("speech.answer-within", "1 min", "How long one call may take."),
-        Setting::new("speech.children", "1", "Processes with the local model; each takes a core and 400 MB."),
     ]
 }
 

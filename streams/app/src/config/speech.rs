@@ -1,0 +1,213 @@
+//! The settings of speech recognition: who is asked, and of each provider where it is, what it is sent, how fast and for
+//! what price.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hansard_core::id::Millis;
+use hansard_jobs::providers::Price;
+use hansard_provider::{Secret, ServiceConfig};
+use hansard_runtime::pace::PaceLimits;
+use hansard_speech::{AudioFormat, Detail, OpenAiConfig};
+
+use super::layers::{ConfigError, Values};
+use super::settings::Setting;
+use super::text::{Text, address, authorities, is_https, one_of};
+
+/// Who recognises speech.
+#[derive(Debug, Clone)]
+pub(crate) struct Speech {
+    /// Who is asked, then who is asked where that one is exhausted.
+    pub(crate) order: Vec<Kind>,
+    /// Whom else conversations may name.
+    pub(crate) also: BTreeSet<Kind>,
+    /// How long one call may take.
+    pub(crate) answer_within: Duration,
+    /// How long a provider's job may take.
+    pub(crate) deadline: Millis,
+    /// Where providers reach the gateway, if they do.
+    pub(crate) callback_url: Option<String>,
+    /// Processes with the local model.
+    pub(crate) children: usize,
+    /// Any server with OpenAI's call.
+    pub(crate) openai: OpenAiConfig,
+    /// Pace and price of it.
+    pub(crate) openai_terms: Terms,
+}
+
+/// A provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// A model on this machine.
+    Local,
+    /// A server with OpenAI's call.
+    OpenAi,
+}
+
+/// What is agreed with a provider.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Terms {
+    /// How fast it may be called.
+    pub(crate) pace: PaceLimits,
+    /// What it asks.
+    pub(crate) price: Option<Price>,
+}
+
+const KINDS: [(&str, Kind); 2] = [("local", Kind::Local), ("openai", Kind::OpenAi)];
+
+impl Kind {
+    /// Its name in records, metrics and settings.
+    pub(crate) fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Speech {
+    /// All providers that this deployment has.
+    pub(crate) fn all(&self) -> BTreeSet<Kind> {
+        self.order.iter().chain(&self.also).copied().collect()
+    }
+}
+
+/// The settings.
+pub(super) fn settings() -> Vec<Setting> {
+    let mut all = vec![
+        Setting::new(
+            "speech.provider",
+            "local",
+            "local: a model on this machine; openai: any server with OpenAI's call.",
+        )
+        .common(),
+        Setting::new(
+            "speech.fallback",
+            "",
+            "Who is asked for a segment that the provider has refused or failed for good.",
+        ),
+        Setting::new("speech.also", "", "Further providers that a conversation may name, by commas."),
+        Setting::new("speech.answer-within", "1 min", "How long one call may take."),
+        Setting::new("speech.deadline", "30 min", "How long a provider may work on one job."),
+        Setting::new(
+            "speech.callback-url",
+            "",
+            "The gateway's address as providers reach it, where they tell that a job has ended; without it they are asked.",
+        ),
+        Setting::new("speech.currency", "USD", "The currency of prices."),
+        Setting::new("local.children", "1", "Processes with the local model; each takes a core and 400 MB."),
+        Setting::new("openai.url", "https://api.openai.com", "The server's address.").common(),
+    ];
+    all.extend(of_server("openai", ("50", "64")));
+    all.extend([
+        Setting::new("openai.model", "whisper-1", "The model, unless a conversation names another."),
+        Setting::new("openai.detail", "words", "words: times of words are asked for; text: only the text."),
+        Setting::new("openai.format", "flac", "flac or wav: how the audio is sent."),
+    ]);
+    all
+}
+
+/// What every server has.
+fn of_server(name: &str, (per_second, at_once): (&str, &str)) -> Vec<Setting> {
+    let of = |key: &str, default: &str, help: &str| Setting::new(&format!("{name}.{key}"), default, help);
+    vec![
+        of("key", "", "The server's key.").common().secret(),
+        of("ca", "", "A file of authorities' certificates (PEM), trusted beside the system's; for https."),
+        of("calls-per-second", per_second, "Calls that begin in a second, of the whole deployment, at most."),
+        of("calls-at-once", at_once, "Calls under way at once, of the whole deployment, at most."),
+        of("price", "", "What an hour of audio costs, for example 0.36; told in records and metrics."),
+    ]
+}
+
+/// Reads them.
+pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
+    let order = vec![values.take_by("speech.provider", |text| one_of(text, &KINDS))?];
+    let fallback = values.take_by("speech.fallback", |text| match text {
+        "" => Ok(None),
+        text => one_of(text, &KINDS).map(Some),
+    })?;
+    if fallback.is_some_and(|fallback| order.contains(&fallback)) {
+        return Err(ConfigError::Contradiction("speech.fallback is speech.provider; name another, or none"));
+    }
+    let also = values.take_by("speech.also", |text| {
+        Vec::<String>::read(text)?.iter().map(|name| one_of(name, &KINDS)).collect()
+    })?;
+    let currency: String = values.take("speech.currency")?;
+    let answer_within = values.take("speech.answer-within")?;
+    let mut openai =
+        OpenAiConfig::new(values.take::<String>("openai.url")?, values.take::<String>("openai.model")?);
+    let cause = "openai.ca is set, and openai.url is no https address";
+    server(values, "openai", &mut openai.service, cause)?;
+    openai.service.answer_within = answer_within;
+    const DETAILS: [(&str, Detail); 2] = [("words", Detail::Words), ("text", Detail::Text)];
+    openai.detail = values.take_by("openai.detail", |text| one_of(text, &DETAILS))?;
+    const FORMATS: [(&str, AudioFormat); 2] = [("flac", AudioFormat::Flac), ("wav", AudioFormat::Wav)];
+    openai.format = values.take_by("openai.format", |text| one_of(text, &FORMATS))?;
+    Ok(Speech {
+        order: order.into_iter().chain(fallback).collect(),
+        also,
+        answer_within,
+        deadline: values.take("speech.deadline")?,
+        callback_url: values.take_by("speech.callback-url", address)?,
+        children: values.take_within("local.children", 1..=64, "1 to 64")?,
+        openai,
+        openai_terms: terms(values, "openai", &currency)?,
+    })
+}
+
+/// Key and authorities of a server.
+fn server(
+    values: &mut Values,
+    name: &str,
+    service: &mut ServiceConfig,
+    in_vain: &'static str,
+) -> Result<(), ConfigError> {
+    service.key = values.take::<Option<String>>(&format!("{name}.key"))?.map(Secret::new);
+    let named = values.take_by(&format!("{name}.ca"), authorities)?;
+    if named.is_some() && !is_https(&service.base_url) {
+        return Err(ConfigError::Contradiction(in_vain));
+    }
+    service.authorities = named.unwrap_or_default();
+    Ok(())
+}
+
+fn terms(values: &mut Values, name: &str, currency: &str) -> Result<Terms, ConfigError> {
+    let per_second =
+        values.take_by(&format!("{name}.calls-per-second"), |text| match text.parse::<f64>() {
+            Ok(rate) if (0.001..=100_000.0).contains(&rate) => Ok(rate),
+            _ => Err(format!("{text:?} is no rate; 0.001 to 100000 calls a second are wanted")),
+        })?;
+    let key = format!("{name}.calls-at-once");
+    let at_once = values.take_within(&key, 1..=10_000, "1 to 10000")?;
+    let micros = values.take_by(&format!("{name}.price"), price)?;
+    let price = micros.map(|micros_per_hour| Price { micros_per_hour, currency: currency.to_owned() });
+    Ok(Terms { pace: PaceLimits { per_second, at_once }, price })
+}
+
+/// A price in millionths, read without rounding.
+fn price(text: &str) -> Result<Option<i64>, String> {
+    let wrong =
+        || format!("{text:?} is no price; give one like 0.36, with at most six digits after the point");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 9 || part.len() > 6 || !digits(whole) || !digits(part) {
+        return Err(wrong());
+    }
+    format!("{whole}{part:0<6}").parse().map(Some).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_read_exactly() {
+        let table = [("", None), ("0", Some(0)), ("0.36", Some(360_000)), ("1.000001", Some(1_000_001))];
+        for (text, micros) in table {
+            assert_eq!(price(text), Ok(micros), "{text}");
+        }
+        for text in [".5", "-1", "1.0000001", "1e3", "0,36", "1234567890"] {
+            assert!(price(text).is_err_and(|told| told.contains("0.36")), "{text}");
+        }
+    }
+}
