@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use hansard_core::redelivery::Class;
 use hansard_gateway::{SigningKey, callback_token};
+use hansard_jobs::budget::Budget;
 use hansard_jobs::callback::CallbackUrls;
 use hansard_jobs::ports::{Speech, SpeechRequest, Submitted};
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
@@ -63,14 +64,19 @@ pub(crate) fn providers(
     let transcribe = config.jobs.get(&Stage::Transcribe);
     let call_max = transcribe.map_or_else(|| JobSettings::of(Stage::Transcribe).call_max, |job| job.call_max);
     let named = speakers.into_iter().map(|(kind, speech)| {
-        let Terms { pace, price } = match kind {
+        let Terms { pace, price, budget } = match kind {
             Kind::OpenAi => config.speech.openai_terms.clone(),
             // Its own queue and the job's slots bound it; it costs nothing but this machine.
-            Kind::Local => Terms { pace: PaceLimits { per_second: 100_000.0, at_once: 10_000 }, price: None },
+            Kind::Local => Terms {
+                pace: PaceLimits { per_second: 100_000.0, at_once: 10_000 },
+                price: None,
+                budget: None,
+            },
         };
         let pace = Pace::new(pace, Arc::clone(&ports.clock));
         let deadline = config.speech.deadline;
-        (kind.name().to_owned(), Provider { speech, pace, deadline, price })
+        let budget = budget.map(|day_max| Budget::new(kind.name(), day_max));
+        (kind.name().to_owned(), Provider { speech, pace, deadline, price, budget })
     });
     let order = config.speech.order.iter().map(|kind| kind.name().to_owned()).collect();
     let metrics = ProviderMetrics::register(registry)?;

@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 mod asking;
+pub mod budget;
 pub mod callback;
 pub use hansard_runtime::convert;
 pub mod effects;

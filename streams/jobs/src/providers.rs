@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hansard_core::id::{Millis, Timestamp};
+use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_runtime::pace::Pace;
 use hansard_runtime::ports::clock::Clock;
+use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use crate::asking::Asking;
+use crate::budget::Budget;
 use crate::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 
 /// Bytes of a provider's job id, at most.
@@ -28,6 +30,8 @@ pub struct Provider {
     pub deadline: Millis,
     /// What it asks.
     pub price: Option<Price>,
+    /// How much audio a day it may be given.
+    pub budget: Option<Budget>,
 }
 
 /// What a provider asks for audio.
@@ -134,7 +138,10 @@ impl Providers {
 
     /// This instance holds `held` of `of` partitions.
     pub(crate) fn share(&self, held: usize, of: usize) {
-        self.by_name.values().for_each(|provider| provider.pace.share(held, of));
+        for provider in self.by_name.values() {
+            provider.pace.share(held, of);
+            provider.budget.iter().for_each(Budget::forget);
+        }
     }
 }
 
@@ -142,6 +149,21 @@ impl<'a> Named<'a> {
     /// What the journal calls a job of this provider.
     pub(crate) fn job(self, id: &str) -> String {
         format!("{}/{id}", self.name)
+    }
+
+    /// Whether the day's budget has room for so much audio, which is then spent.
+    pub(crate) async fn may_spend(
+        self,
+        ports: &Ports,
+        partition: Partition,
+        audio: Millis,
+    ) -> Result<bool, PortError> {
+        let Some(budget) = &self.provider.budget else { return Ok(true) };
+        let may = budget.take(ports, partition, audio).await?;
+        if !may {
+            self.all.metrics.over_budget.with_label_values(&[self.name]).inc();
+        }
+        Ok(may)
     }
 
     /// Submits a segment. The caller has waited for its turn.
@@ -211,6 +233,7 @@ pub struct ProviderMetrics {
     seconds: HistogramVec,
     audio_ms: IntCounterVec,
     cost_micros: IntCounterVec,
+    over_budget: IntCounterVec,
 }
 
 impl ProviderMetrics {
@@ -249,6 +272,11 @@ impl ProviderMetrics {
                 "hansard_provider_cost_micros_total",
                 "What that has cost by the configured prices, in millionths of the currency.",
                 &["provider", "currency"],
+            )?,
+            over_budget: counter(
+                "hansard_provider_over_budget_total",
+                "Times that a segment was put off, since the provider's budget of the day is spent.",
+                &["provider"],
             )?,
         })
     }

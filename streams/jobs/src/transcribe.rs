@@ -11,6 +11,8 @@ use bytes::Bytes;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::{self, Before, Called, Job, Look};
+#[cfg(feature = "mutants")]
+use hansard_runtime::mutants;
 use hansard_runtime::ports::journal::{JournalKey, Step, SubmissionId};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
@@ -26,6 +28,8 @@ use crate::providers::{Named, Providers};
 
 /// Bytes of a segment's audio, at most: a minute of 16 kHz FLAC is below 2 MB.
 const SEGMENT_BYTES_MAX: usize = 8 << 20;
+/// When what is above a budget is looked at again: by the last tier.
+const OVER_BUDGET: Millis = Millis::hours(24);
 /// Where a provider tells by itself, it is not asked sooner than this.
 const TOLD_CHECK: Millis = Millis::minutes(1);
 
@@ -138,6 +142,11 @@ impl Task<'_> {
         {
             return Ok(found);
         }
+        let audio = Millis(segment.end_ms.saturating_sub(segment.start_ms).max(0));
+        if !named.may_spend(&effect.ports, input.from.partition, audio).await? {
+            tracing::warn!(provider = named.name, "the day's budget is spent; what is above it waits");
+            return Ok(Found::UnderWay(OVER_BUDGET));
+        }
         let turn = named.provider.pace.permit().await;
         let call = async |id: SubmissionId| self.call(named, id).await;
         let bounds = (made, effect.bounds.time_max);
@@ -175,6 +184,10 @@ impl Task<'_> {
         submission: SubmissionId,
         since: Timestamp,
     ) -> Result<Option<Found>, Failed> {
+        #[cfg(feature = "mutants")]
+        if mutants::is_in(mutants::Mutant::LostUnsought) {
+            return Ok(None);
+        }
         let request = self.request(named, submission);
         let found = match named.find(&request, since).await {
             Ok(found) => found,
@@ -219,6 +232,8 @@ impl Task<'_> {
                 }
             }
             Ok(JobState::Ended(failed)) => Failed { provider: Some(named.name.to_owned()), ..failed },
+            #[cfg(feature = "mutants")]
+            Err(failed) if mutants::is_in(mutants::Mutant::GivenUpUnasked) => failed,
             Err(failed) if failed.class == Class::Unavailable => return Err(failed),
             Err(failed) => {
                 tracing::warn!(%failed, provider = named.name, job = id, "a job cannot be asked for");

@@ -20,6 +20,10 @@ pub enum Mutant {
     PayWithoutLook,
     /// A long call's lease is not renewed.
     LeaseUnrenewed,
+    /// A submission that never told its end is made again without asking the provider what came of it.
+    LostUnsought,
+    /// A job that cannot be asked for counts as ended.
+    GivenUpUnasked,
     /// Attempts that crashed are not counted.
     CrashesUncounted,
     /// What an aborted transaction would have emitted is remembered as emitted.

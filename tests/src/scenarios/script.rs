@@ -205,6 +205,10 @@ impl Script {
         } else if let Some(delays) = words.valued.get("calls-back") {
             let delays = delays.split(',').filter(|delay| *delay != "never").map(length).collect();
             self.deployment.ledger.open().manner.calls_back = Some(delays);
+        } else if let Some(budget) = words.length("budget") {
+            self.deployment.ledger.open().manner.budget = Some(budget);
+        } else if words.has("second") {
+            self.deployment.ledger.open().manner.second = true;
         } else if words.has("unlisted") {
             self.deployment.ledger.open().manner.unlisted = true;
         } else {

@@ -65,6 +65,8 @@ fn bugs() -> Vec<Bug> {
         (Mutant::OutputsWithRetry, "provider_down", true),
         (Mutant::PayWithoutLook, "paid_once", true),
         (Mutant::LeaseUnrenewed, "lease_held", false),
+        (Mutant::LostUnsought, "job_lost", false),
+        (Mutant::GivenUpUnasked, "job_unasked", false),
         (Mutant::CrashesUncounted, "1_5", false),
         (Mutant::AbortForgotten, "aborted", true),
         (Mutant::GenerationAskedLate, "late_generation", false),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_core::redelivery::Class;
+use hansard_jobs::budget::Budget;
 use hansard_jobs::callback::{CallbackUrls, Token};
 use hansard_jobs::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
@@ -56,6 +57,10 @@ pub(crate) struct Manner {
     /// How often it was asked for a job.
     pub(crate) checks: usize,
     pub(crate) forgotten: BTreeSet<String>,
+    /// How much audio a day it may be given.
+    pub(crate) budget: Option<Millis>,
+    /// Whether another provider is asked where this one is exhausted.
+    pub(crate) second: bool,
 }
 
 impl Manner {
@@ -70,13 +75,23 @@ impl Manner {
 pub(crate) fn providers(fakes: &Fakes, ports: &Ports) -> Arc<Providers> {
     let limits = PaceLimits { per_second: 1e9, at_once: 1_000 };
     let metrics = ProviderMetrics::register(&prometheus::Registry::new()).expect("a fresh registry");
-    let provider = Provider {
-        speech: Arc::new(fakes.clone()),
+    let (budget, second) = {
+        let ledger = fakes.ledger.open();
+        (ledger.manner.budget, ledger.manner.second)
+    };
+    let provider = |speech: Arc<dyn Speech>, budget: Option<Millis>| Provider {
+        speech,
         pace: Pace::new(limits, Arc::clone(&ports.clock)),
         deadline: Millis::minutes(30),
         price: None,
+        budget: budget.map(|day_max| Budget::new(NAME, day_max)),
     };
-    let (by_name, order) = (BTreeMap::from([(NAME.to_owned(), provider)]), vec![NAME.to_owned()]);
+    let mut by_name = BTreeMap::from([(NAME.to_owned(), provider(Arc::new(fakes.clone()), budget))]);
+    let mut order = vec![NAME.to_owned()];
+    if second {
+        by_name.insert("second".to_owned(), provider(Arc::new(Second(fakes.clone())), None));
+        order.push("second".to_owned());
+    }
     Arc::new(Providers::new(by_name, order, Millis::minutes(4), Arc::clone(&ports.clock), metrics))
 }
 
@@ -237,6 +252,25 @@ impl Speech for Fakes {
 
     async fn probe(&self) -> Result<(), Failed> {
         self.process.call("speech.probe", |_| ()).await.map_err(|_| refused("http_500"))
+    }
+}
+
+/// Another provider, which answers everything at once; its calls are those of the conversation `second`.
+struct Second(Fakes);
+
+#[async_trait]
+impl Speech for Second {
+    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+        let audio = String::from_utf8_lossy(&request.audio.bytes().await?).into_owned();
+        let now = self.0.process.world_now();
+        let name = format!("second/{}", audio.split(' ').next().unwrap_or_default());
+        let (call, _) = self.0.ledger.begin(&name, &request.idempotency_key, now);
+        self.0.ledger.end(call, now, true);
+        Ok(Submitted::Reply(heard(&audio, request, false)))
+    }
+
+    async fn probe(&self) -> Result<(), Failed> {
+        Ok(())
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Terms {
     pub(crate) pace: PaceLimits,
     /// What it asks.
     pub(crate) price: Option<Price>,
+    /// How much audio a day it may be given.
+    pub(crate) budget: Option<Millis>,
 }
 
 const KINDS: [(&str, Kind); 2] = [("local", Kind::Local), ("openai", Kind::OpenAi)];
@@ -112,6 +114,7 @@ fn of_server(name: &str, (per_second, at_once): (&str, &str)) -> Vec<Setting> {
         of("ca", "", "A file of authorities' certificates (PEM), trusted beside the system's; for https."),
         of("calls-per-second", per_second, "Calls that begin in a second, of the whole deployment, at most."),
         of("calls-at-once", at_once, "Calls under way at once, of the whole deployment, at most."),
+        of("budget", "", "Audio a day (UTC), for example 600 min, above which segments wait; each partition has its share."),
         of("price", "", "What an hour of audio costs, for example 0.36; told in records and metrics."),
     ]
 }
@@ -178,7 +181,11 @@ fn terms(values: &mut Values, name: &str, currency: &str) -> Result<Terms, Confi
     let at_once = values.take_within(&key, 1..=10_000, "1 to 10000")?;
     let micros = values.take_by(&format!("{name}.price"), price)?;
     let price = micros.map(|micros_per_hour| Price { micros_per_hour, currency: currency.to_owned() });
-    Ok(Terms { pace: PaceLimits { per_second, at_once }, price })
+    let budget = values.take_by(&format!("{name}.budget"), |text| match text {
+        "" => Ok(None),
+        text => Millis::read(text).map(Some),
+    })?;
+    Ok(Terms { pace: PaceLimits { per_second, at_once }, price, budget })
 }
 
 /// A price in millionths, read without rounding.
