@@ -161,7 +161,7 @@ impl<'a> Named<'a> {
         let Some(budget) = &self.provider.budget else { return Ok(true) };
         let may = budget.take(ports, partition, audio).await?;
         if !may {
-            self.all.metrics.over_budget.with_label_values(&[self.name]).inc();
+            self.all.asking.metrics.over_budget.with_label_values(&[self.name]).inc();
         }
         Ok(may)
     }
