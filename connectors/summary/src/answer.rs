@@ -22,12 +22,12 @@ struct Completion {
 
 #[derive(Deserialize)]
 struct Choice {
-    message: Message,
+    message: Written,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct Written {
     content: Option<String>,
     refusal: Option<String>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn read(body: &[u8]) -> Result<SummaryReply, Unfit> {
     let unfit = |why: &str| (Cause::BadResponse, why.to_owned());
     let completion: Completion = parsed(body, "no chat completion")?;
     let Some(choice) = completion.choices.into_iter().next() else { return Err(unfit("no choice")) };
-    let Message { content, refusal } = choice.message;
+    let Written { content, refusal } = choice.message;
     let content = content.filter(|content| !content.is_empty());
     match choice.finish_reason.as_deref() {
         Some("content_filter") => {

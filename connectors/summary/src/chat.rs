@@ -91,7 +91,7 @@ pub struct Chat {
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    messages: [Message<'a>; 2],
+    messages: [Turn<'a>; 2],
     response_format: Format<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<usize>,
@@ -100,7 +100,7 @@ struct Body<'a> {
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct Turn<'a> {
     role: &'static str,
     content: &'a str,
 }
@@ -171,8 +171,8 @@ impl Summarizer for Chat {
         let body = Body {
             model,
             messages: [
-                Message { role: "system", content: &messages.instructions },
-                Message { role: "user", content: &messages.data },
+                Turn { role: "system", content: &messages.instructions },
+                Turn { role: "user", content: &messages.data },
             ],
             response_format,
             max_completion_tokens,

@@ -48,7 +48,7 @@ action item.";
 pub(crate) const SCHEMA: &str = r#"{"type":"object","properties":{"title":{"type":"string"},"summary":{"type":"string"},"key_points":{"type":"array","items":{"type":"string"}},"action_items":{"type":"array","items":{"type":"string"}},"language":{"type":"string"}},"required":["title","summary","key_points","action_items","language"],"additionalProperties":false}"#;
 
 /// The two messages of a request.
-pub(crate) struct Messages {
+pub(crate) struct Asked {
     /// What is to be done; one of three texts, whatever the conversation.
     pub(crate) instructions: String,
     /// One JSON object with what was said.
@@ -56,7 +56,7 @@ pub(crate) struct Messages {
 }
 
 /// The messages for what is to be summarised; `None` for a document, which is no text that fits.
-pub(crate) fn messages(request: &SummaryRequest<'_>) -> Option<Messages> {
+pub(crate) fn messages(request: &SummaryRequest<'_>) -> Option<Asked> {
     let (what, name, material) = match request.material {
         Material::Transcript(_) => return None,
         Material::Whole(text) => (WHOLE, "transcript", text),
@@ -66,7 +66,7 @@ pub(crate) fn messages(request: &SummaryRequest<'_>) -> Option<Messages> {
     let language = request.language.filter(|name| is_language(name));
     let language = language.map_or_else(|| "null".to_owned(), quoted);
     let keyterms = keyterms(&request.options.keyterms);
-    Some(Messages {
+    Some(Asked {
         instructions: format!("{TASK}\n\n{what}"),
         data: format!("{{\"language\":{language},\"keyterms\":[{keyterms}],\"{name}\":{material}}}"),
     })

@@ -9,13 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::PASSAGE;
 use crate::ChatConfig;
-use crate::prompts::{Messages, PROMPT_VERSION, SCHEMA, frame_tokens, messages};
+use crate::prompts::{Asked, PROMPT_VERSION, SCHEMA, frame_tokens, messages};
 
 /// The version and what is sent under it, by its SHA-256. Whoever changes a prompt gives it a new version: summaries are kept
 /// under it, and one of another prompt would pass for one of this.
 const HELD: (&str, &str) = ("minutes-1", "aa9556a7e241731a9aeff46f2a7e72ed080edf3538e277ec288f183dbcb1cb7c");
 
-fn written(material: Material<'_>, options: &Options) -> Messages {
+fn written(material: Material<'_>, options: &Options) -> Asked {
     let language = options.language.as_deref();
     messages(&SummaryRequest { material, language, options, idempotency_key: String::new() }).expect("a text")
 }
@@ -26,7 +26,7 @@ fn the_version_changes_with_the_prompts() {
         Options { language: Some("de".into()), keyterms: vec!["Wörth".into()], ..Options::default() };
     let mut hash = Sha256::new();
     for material in [Material::Whole(PASSAGE), Material::Passage(PASSAGE), Material::Notes("[]")] {
-        let Messages { instructions, data } = written(material, &options);
+        let Asked { instructions, data } = written(material, &options);
         hash.update(instructions);
         hash.update(data);
     }
@@ -78,7 +78,7 @@ fn whatever_is_said_stays_in_its_place() {
             keyterms: vec![hostile.to_owned()],
             ..Options::default()
         };
-        let Messages { instructions, data } = written(Material::Whole(passage), &options);
+        let Asked { instructions, data } = written(Material::Whole(passage), &options);
         assert_eq!(instructions, harmless.instructions, "{hostile:?}");
         let read: Value = serde_json::from_str(&data).expect("one JSON value and no more");
         let members: Vec<&String> = read.as_object().expect("an object").keys().collect();
@@ -100,7 +100,7 @@ fn whatever_is_said_stays_in_its_place() {
 fn key_terms_are_sent_while_they_fit() {
     let keyterms: Vec<String> = (0..500).map(|n| format!("term{n}")).collect();
     let options = Options { keyterms, ..Options::default() };
-    let Messages { instructions, data } = written(Material::Passage(PASSAGE), &options);
+    let Asked { instructions, data } = written(Material::Passage(PASSAGE), &options);
     let read: Value = serde_json::from_str(&data).expect("JSON");
     let sent = read["keyterms"].as_array().expect("a list").len();
     assert!((20..200).contains(&sent), "{sent}");
