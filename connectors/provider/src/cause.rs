@@ -37,14 +37,22 @@ pub enum Cause {
     Undecodable,
     /// The provider cannot read the audio that it was sent, although it can be decoded.
     UnsupportedAudio,
+    /// The audio is shorter than the provider takes.
+    TooShort,
+    /// The provider could not fetch the audio by the link that it was given.
+    AudioUnreachable,
     /// The provider does not know the language asked for.
     UnsupportedLanguage,
     /// The provider has no such model.
     UnsupportedModel,
     /// The deployment has no such provider.
     UnknownProvider,
+    /// The account's money or allowance is spent, which is told otherwise than by a status.
+    Quota(Account),
     /// The provider gave a job up for a reason of its own.
     JobFailed,
+    /// The provider still works on a job that it was to delete.
+    JobUnderWay,
     /// The local model or its library cannot be loaded.
     ModelUnavailable,
     /// More calls wait for the local model than its queue holds.
@@ -65,6 +73,17 @@ pub enum Account {
     Record,
 }
 
+impl Account {
+    /// A refused key, an unpaid bill, a spent quota and a model that is none are nobody's but the deployment's, unless the
+    /// record itself asked for what the deployment may not use.
+    fn refusal(self) -> Class {
+        match self {
+            Self::Deployment => Class::Unavailable,
+            Self::Record => Class::Permanent,
+        }
+    }
+}
+
 impl Cause {
     /// The table.
     #[must_use]
@@ -81,10 +100,14 @@ impl Cause {
             Self::TooLarge => (Permanent, "too_large"),
             Self::Undecodable => (Permanent, "undecodable_audio"),
             Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
+            Self::TooShort => (Permanent, "too_short"),
+            Self::AudioUnreachable => (Transient, "audio_unreachable"),
             Self::UnsupportedLanguage => (Permanent, "unsupported_language"),
             Self::UnsupportedModel => (Permanent, "unsupported_model"),
             Self::UnknownProvider => (Permanent, "unknown_provider"),
+            Self::Quota(account) => (account.refusal(), "quota"),
             Self::JobFailed => (Transient, "job_failed"),
+            Self::JobUnderWay => (Transient, "job_under_way"),
             Self::ModelUnavailable => (Unavailable, "model_unavailable"),
             Self::QueueFull => (Unavailable, "queue_full"),
             Self::ChildDied => (Transient, "child_died"),
@@ -110,18 +133,18 @@ impl Cause {
 }
 
 fn of_status(status: u16, account: Account, told: Told) -> (Class, &'static str) {
-    // A refused key, an unpaid bill, a spent quota and a model that is none are nobody's but the deployment's, unless the
-    // record itself asked for what the deployment may not use.
-    let refusal = match account {
-        Account::Deployment => Class::Unavailable,
-        Account::Record => Class::Permanent,
-    };
+    let refusal = account.refusal();
     match status {
         400..=499 if told == Told::Quota => (refusal, "quota"),
         400..=499 if told == Told::NoSuchModel => (refusal, "unsupported_model"),
         400..=499 if told == Told::NoSuchLanguage => (Class::Permanent, "unsupported_language"),
         400..=499 if told == Told::TooLong => (Class::Permanent, "too_large"),
         400..=499 if told == Told::ContentRefused => (Class::Permanent, "content_refused"),
+        400..=499 if told == Told::NoSuchJob => (Class::Permanent, "no_such_job"),
+        400..=499 if told == Told::UnsupportedAudio => (Class::Permanent, "unsupported_audio"),
+        400..=499 if told == Told::TooShort => (Class::Permanent, "too_short"),
+        // The call itself is unknown there. The base URL is wrong for all.
+        404 | 405 if told == Told::NotTheApi => (Class::Unavailable, "wrong_url"),
         401 => (refusal, "authentication"),
         402 => (refusal, "payment_required"),
         403 => (refusal, "forbidden"),

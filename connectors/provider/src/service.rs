@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
 
 use crate::cause::{Account, Cause};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, plain};
 
 /// The longest wait that a server may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -229,17 +229,18 @@ impl Service {
         let refusal = Refusal::read(&body);
         let mut text = format!("{} answered {status}", self.name());
         if let Some(said) = refusal.text() {
-            text = format!("{text}: {}", self.without_key(&said));
+            text = format!("{text}: {}", self.plain(&said));
         }
         Cause::Status { status, account, told: refusal.told() }.failed_after(text, wait)
     }
 
-    /// Words of the server without the key, which it may repeat.
+    /// Words of the server as they may stand in a failure: without the key and without links, which it may repeat, at most
+    /// 300 characters on one line.
     #[must_use]
-    pub fn without_key(&self, said: &str) -> String {
+    pub fn plain(&self, said: &str) -> String {
         match &self.config.key {
-            Some(key) if !key.0.is_empty() => said.replace(&key.0, "***"),
-            _ => said.to_owned(),
+            Some(key) if !key.0.is_empty() => plain(&said.replace(&key.0, "***")),
+            _ => plain(said),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Speech recognition behind one port, a file a provider: a local model in a child process, and any server with OpenAI's
-//! transcription call. The crate never retries, never decides what a failure leads to, never touches Kafka,
+//! Speech recognition behind one port, a file a provider: a local model in a child process, any server with OpenAI's
+//! transcription call, and AssemblyAI, which works in jobs. The crate never retries, never decides what a failure leads to, never touches Kafka,
 //! the database or objects, and never loads native code into the calling process.
 //!
 //! | Provider | What it needs | Where the audio goes |
 //! |---|---|---|
 //! | [`Local`] | the files of [`fetch`], a program that calls [`child_main`] | nowhere |
 //! | [`OpenAi`] | a base URL, a model's name, usually a key | to that server |
+//! | [`AssemblyAi`] | a key | there, or to the object store's link that it fetches |
 
 mod answer;
+mod assemblyai;
 mod child;
 mod fetch;
 mod frame;
@@ -19,7 +21,9 @@ mod piece;
 mod tests;
 mod voice;
 mod wav;
+mod words;
 
+pub use assemblyai::{AssemblyAi, AssemblyAiConfig, AudioBy, Substitute};
 pub use child::{CHILD_REFUSED, child_main};
 pub use fetch::{FetchError, ModelFiles, Progress, Recording, fetch};
 pub use local::{LOCAL_MODEL, Local, LocalConfig};

@@ -143,12 +143,7 @@ impl Speech for OpenAi {
         let body = self.service.body(response).await?;
         let heard = answer::heard(&body, request.start_ms, request.end_ms).map_err(|error| {
             let name = self.service.name();
-            // Where it is none is told, not what: an answer may hold what was said.
-            let (line, column) = (error.line(), error.column());
-            let why = error.classify();
-            Cause::BadResponse.failed(format!(
-                "{name} answered with no transcript: {why:?} at line {line}, column {column}"
-            ))
+            Cause::BadResponse.failed(format!("{name} answered with no transcript: {error}"))
         })?;
         Ok(Submitted::Reply(SpeechReply {
             text: heard.text,

@@ -198,10 +198,12 @@ impl Summarizer for Chat {
     }
 }
 
-/// The path is the same for all: what is not there is the model, or the server has no such call. Not all of them say which.
+/// The path is the same for all: what an API has not there is the model. Not all of them say so.
 fn no_such(failed: Failed, account: Account) -> Failed {
-    match failed.http_status {
-        Some(404) => Cause::Status { status: 404, account, told: Told::NoSuchModel }.failed(failed.cause),
+    match (failed.http_status, failed.code) {
+        (Some(404), "rejected") => {
+            Cause::Status { status: 404, account, told: Told::NoSuchModel }.failed(failed.cause)
+        }
         _ => failed,
     }
 }

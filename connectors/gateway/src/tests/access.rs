@@ -41,6 +41,8 @@ fn open_to(method: &str, path: &str) -> Open {
         ("get", "/v1/topics/{topic}" | "/metrics") | ("post", "/v1/sweep") => To(Operator, false),
         (_, path) if path.starts_with("/v1/dead-letters") => To(Operator, false),
         ("get", "/openapi.json" | "/healthz" | "/readyz" | "/") => Everybody,
+        // Its token says who may.
+        ("post", "/v1/callbacks/{provider}/{token}") => Everybody,
         (method, path) => panic!("who may {method} {path}?"),
     }
 }

@@ -1,6 +1,7 @@
 //! The calls over real HTTP, against the embedded engine and the embedded object server.
 
 mod access;
+mod callback;
 mod events;
 mod ingest;
 mod operators;
@@ -9,6 +10,7 @@ mod reading;
 mod results;
 mod sweep;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,9 +23,11 @@ use hansard_core::id::{Millis, Offset, Partition, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_embedded::Engine;
 use hansard_jobs::effects::Storage;
-use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
+use hansard_jobs::ports::{Speech, SpeechRequest, Submitted};
+use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepError, SweepMetrics};
 use hansard_runtime::metrics::Families;
+use hansard_runtime::pace::{Pace, PaceLimits};
 use hansard_runtime::ports::clock::{Clock, Entropy};
 use hansard_runtime::ports::facts::{Erasure, Facts, Row};
 use hansard_runtime::ports::log::{Committed, Event, Group, Outgoing, TopicPartition, Transaction};
@@ -134,9 +138,23 @@ struct Deaf;
 
 #[async_trait]
 impl Speech for Deaf {
-    async fn transcribe(&self, _: SpeechRequest) -> Result<SpeechReply, Failed> {
+    async fn submit(&self, _: &SpeechRequest) -> Result<Submitted, Failed> {
         Err(Failed::new(Class::Defect, "deaf", "nothing is transcribed here"))
     }
+
+    async fn probe(&self) -> Result<(), Failed> {
+        Ok(())
+    }
+}
+
+fn deaf(ports: &Ports, registry: &Registry) -> Arc<Providers> {
+    let clock = Arc::clone(&ports.clock);
+    let pace = Pace::new(PaceLimits { per_second: 1.0, at_once: 1 }, Arc::clone(&clock));
+    let deadline = Millis::minutes(1);
+    let deaf = Provider { speech: Arc::new(Deaf), pace, deadline, price: None, budget: None };
+    let (by_name, order) = (BTreeMap::from([("deaf".to_owned(), deaf)]), vec!["deaf".to_owned()]);
+    let metrics = ProviderMetrics::register(registry).expect("a fresh registry");
+    Arc::new(Providers::new(by_name, order, Millis::minutes(1), clock, metrics))
 }
 
 /// A gateway on a free port, and what stands behind it.
@@ -244,7 +262,7 @@ impl Fixture {
         let families = Families::register(&registry).expect("a fresh registry");
         let metrics = SweepMetrics::register(&registry).expect("a fresh registry");
         let part_uploads = Arc::new(objects.clone());
-        let reach = Reach { erasures: engine.erasures(), part_uploads, speech: Arc::new(Deaf) };
+        let reach = Reach { erasures: engine.erasures(), part_uploads, providers: deaf(&ports, &registry) };
         let storage = Arc::new(Storage::new(BUCKET));
         // Time stands still here, so that a run does not wait for aggregate.
         let sweep = SweepConfig { read_within: Millis::ZERO, ..SweepConfig::default() };

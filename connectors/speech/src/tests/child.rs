@@ -10,8 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hansard_core::redelivery::Class;
+use hansard_jobs::ports::Speech;
+use hansard_runtime::stage::Failed;
 
-use super::recordings::{model, request, samples};
+use super::recordings::{Answers, model, request, samples};
 use crate::local::{Local, LocalConfig};
 use crate::{CHILD_REFUSED, child_main};
 

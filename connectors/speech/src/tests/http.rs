@@ -1,5 +1,4 @@
-//! The provider over HTTP against real servers on free ports: every cause of failure, every dialect of answer,
-//! and what is sent.
+//! OpenAI's call against real servers on free ports: every dialect of answer, answers that are none, and what is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +9,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{any, post};
 use bytes::Bytes;
 use hansard_core::redelivery::Class;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest};
+use hansard_provider::Secret;
+use hansard_runtime::stage::Failed;
+use hansard_schemas::Options;
 use tokio::net::TcpListener;
 
-use super::recordings::{flac, request_of};
+use super::recordings::{Answers, flac, request_of};
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
 const KEY: &str = "sk-test-7f1c";
@@ -24,26 +26,6 @@ async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}")
-}
-
-/// Answers every connection with these bytes once a request has begun, then resets it or keeps silent.
-async fn serve_raw(answer: &'static [u8], reset: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let _ = socket.read(&mut [0; 64]).await;
-            let _ = socket.write_all(answer).await;
-            if reset {
-                // Closing with unread bytes resets the connection.
-                drop(socket);
-            } else {
-                open.push(socket);
-            }
-        }
-    });
     format!("http://{address}")
 }
 
@@ -85,69 +67,6 @@ async fn answering(
 }
 
 #[tokio::test]
-async fn each_status_has_its_class_and_code() {
-    use Class::{Permanent, Transient, Unavailable};
-    let quota = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
-    let plain = r#"{"error":{"message":"no","type":"x","code":null}}"#;
-    let no_model = r#"{"error":{"message":"no","type":"invalid_request_error","code":"model_not_found"}}"#;
-    let no_language =
-        r#"{"error":{"message":"no","type":"invalid_request_error","code":"unsupported_language"}}"#;
-    // Status, body, under the deployment's model, under the record's own, code.
-    let table = [
-        (400, plain, Permanent, Permanent, "rejected"),
-        (401, plain, Unavailable, Permanent, "authentication"),
-        (402, "", Unavailable, Permanent, "payment_required"),
-        (403, "<html>no</html>", Unavailable, Permanent, "forbidden"),
-        (404, plain, Permanent, Permanent, "rejected"),
-        (408, "", Transient, Transient, "timeout"),
-        (409, plain, Permanent, Permanent, "rejected"),
-        (413, "", Permanent, Permanent, "too_large"),
-        (415, plain, Permanent, Permanent, "unsupported_audio"),
-        (422, r#"{"detail":[]}"#, Permanent, Permanent, "rejected"),
-        (404, no_model, Unavailable, Permanent, "unsupported_model"),
-        (400, no_language, Permanent, Permanent, "unsupported_language"),
-        (429, plain, Transient, Transient, "rate_limited"),
-        (429, quota, Unavailable, Permanent, "quota"),
-        (500, plain, Transient, Transient, "server_error"),
-        (502, "<html>bad gateway</html>", Transient, Transient, "server_error"),
-        (503, r#"{"error":"overloaded"}"#, Transient, Transient, "server_error"),
-        (504, "", Transient, Transient, "server_error"),
-        (204, "", Transient, Transient, "bad_response"),
-        (301, "", Unavailable, Unavailable, "redirected"),
-        (307, "", Unavailable, Unavailable, "redirected"),
-    ];
-    for (status, body, deployments, records, code) in table {
-        let provider = answering(status, &[], body).await;
-        let model = |name: &str| Options { model: Some(name.into()), ..Options::default() };
-        let own = SpeechRequest { options: model("whisper-1"), ..segment() };
-        let other = SpeechRequest { options: model("other"), ..segment() };
-        for (request, class) in [(segment(), deployments), (own, deployments), (other, records)] {
-            let error = failure(&provider, request).await;
-            assert_eq!((error.class, error.code, error.http_status), (class, code, Some(status)), "{error}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn retry_after_is_read_as_seconds_and_as_a_date() {
-    const DATE: (&str, &str) = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
-    type Headers = &'static [(&'static str, &'static str)];
-    let table: [(Headers, Option<u64>); 7] = [
-        (&[("retry-after", "7")], Some(7)),
-        (&[("retry-after", "0")], Some(0)),
-        (&[("retry-after", "Wed, 21 Oct 2026 07:30:05 GMT"), DATE], Some(125)),
-        (&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), DATE], Some(0)),
-        (&[("retry-after", "99999999999")], Some(86_400)),
-        (&[("retry-after", "soon")], None),
-        (&[], None),
-    ];
-    for (headers, wait) in table {
-        let error = failure(&answering(429, headers, "").await, segment()).await;
-        assert_eq!(error.retry_after, wait.map(Duration::from_secs), "{headers:?}");
-    }
-}
-
-#[tokio::test]
 async fn what_is_no_transcript_is_transient() {
     let bodies = ["", "<html>Sign in</html>", "null", "[]", "{}", r#"{"text":1}"#, r#"{"text":"cut o"#];
     for body in bodies {
@@ -161,83 +80,18 @@ async fn what_is_no_transcript_is_transient() {
 }
 
 #[tokio::test]
-async fn an_answer_is_read_only_up_to_its_limit() {
-    let body = r#"{"text":"yes"}"#;
-    let url = serve(Router::new().route(PATH, post(move || async move { body }))).await;
-    let limited = |bytes| {
-        let mut config = config(url.clone());
-        config.service.answer_bytes_max = bytes;
-        OpenAi::new(config).expect("valid")
-    };
-    let at = limited(body.len());
-    assert_eq!(at.transcribe(segment()).await.expect("just within").text, "yes");
-    let below = limited(body.len() - 1);
-    let error = failure(&below, segment()).await;
-    assert_eq!((error.class, error.code), (Class::Transient, "bad_response"), "{error}");
-}
-
-#[tokio::test]
-async fn broken_connections_are_told_apart() {
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        format!("http://{}", listener.local_addr().expect("bound"))
-    };
-    let truncated = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"text\":";
-    let table = [
-        ("refused", closed, Class::Unavailable, "unreachable"),
-        ("no such host", "http://hansard.invalid".to_owned(), Class::Unavailable, "unreachable"),
-        ("reset", serve_raw(b"", true).await, Class::Transient, "connection_lost"),
-        ("no HTTP", serve_raw(b"SSH-2.0-x\r\n\r\n", true).await, Class::Transient, "connection_lost"),
-        ("truncated", serve_raw(truncated, true).await, Class::Transient, "connection_lost"),
-        ("silent", serve_raw(b"", false).await, Class::Transient, "timeout"),
-        ("stalls", serve_raw(truncated, false).await, Class::Transient, "timeout"),
+async fn what_was_said_is_in_no_failure() {
+    let bodies = [
+        r#"{"text":["a secret"]}"#,
+        r#"{"text":"a secret","words":[{"word":"secret"}]}"#,
+        r#"{"text":"a secret""#,
     ];
-    for (name, url, class, code) in table {
-        // Long where it must not pass, short where it must.
-        let answer_within = Duration::from_millis(if code == "timeout" { 300 } else { 30_000 });
-        let mut config = config(url);
-        config.service.answer_within = answer_within;
-        let error = failure(&OpenAi::new(config).expect("valid"), segment()).await;
-        assert_eq!((error.class, error.code, error.http_status), (class, code, None), "{name}: {error}");
+    for body in bodies {
+        let error = failure(&answering(200, &[], body).await, segment()).await;
+        assert_eq!(error.code, "bad_response");
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
-}
-
-#[tokio::test]
-async fn a_redirect_carries_the_key_nowhere() {
-    let hits = Arc::new(AtomicUsize::new(0));
-    let counted = hits.clone();
-    let elsewhere = serve(Router::new().fallback(any(move || async move {
-        counted.fetch_add(1, Ordering::SeqCst);
-    })))
-    .await;
-    let redirect = move || async move { (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, elsewhere)]) };
-    let provider = provider(serve(Router::new().fallback(any(redirect))).await);
-    assert_eq!(failure(&provider, segment()).await.code, "redirected");
-    assert_eq!(provider.probe().await.expect_err("a redirect").code, "redirected");
-    assert_eq!(hits.load(Ordering::SeqCst), 0);
-}
-
-#[tokio::test]
-async fn the_key_is_sent_and_never_shown() {
-    let echo = |headers: HeaderMap| async move {
-        let sent = headers[header::AUTHORIZATION].to_str().expect("text").to_owned();
-        assert_eq!(sent, format!("Bearer {KEY}"));
-        let refusal =
-            format!(r#"{{"error":{{"message":"incorrect key: {KEY}\nsee you","code":"invalid_api_key"}}}}"#);
-        (StatusCode::UNAUTHORIZED, refusal)
-    };
-    let provider = provider(serve(Router::new().fallback(any(echo))).await);
-    let unreachable = OpenAi::new(config("http://hansard.invalid".into())).expect("valid");
-    for error in [
-        failure(&provider, segment()).await,
-        provider.probe().await.expect_err("refused"),
-        failure(&unreachable, segment()).await,
-    ] {
-        assert_eq!(error.class, Class::Unavailable);
-        assert!(!format!("{error} {error:?}").contains(KEY), "{error:?}");
-    }
-    let error = failure(&provider, segment()).await;
-    assert_eq!(error.cause, "openai answered 401: invalid_api_key: incorrect key: *** see you");
+    let provider = answering(401, &[], "").await;
     assert!(!format!("{provider:?}").contains(KEY), "{provider:?}");
 }
 
@@ -373,14 +227,59 @@ async fn a_probe_pays_for_nothing() {
     }
 }
 
-#[test]
-fn a_wrong_configuration_is_refused() {
-    for url in ["", "localhost:8000", "ftp://host", "http://", "https://me:pw@host", "https://host?k=1"] {
-        let error = OpenAi::new(config(url.to_owned())).expect_err(url);
-        assert!(matches!(error, ServiceError::BaseUrl), "{url}: {error}");
+#[tokio::test]
+async fn times_that_cannot_be_are_brought_into_the_segment_and_into_order() {
+    let reply = reply_to(
+        r#"{"text":"a b c d e","language":"","duration":1e300,"words":[
+            {"word":"b","start":0.5,"end":0.2,"probability":7},
+            {"word":"a","start":-3,"end":-1,"probability":-1e308},
+            {"word":"e","start":1e308,"end":1e308},
+            {"word":"c","start":0.5,"end":0.5,"speaker":"\u0000"},
+            {"word":"d","start":0.9,"end":999999999999999999999}]}"#,
+    )
+    .await;
+    let words: Vec<_> = reply
+        .words
+        .iter()
+        .map(|word| (word.text.as_str(), word.start_ms, word.end_ms, word.confidence))
+        .collect();
+    let expected = [
+        ("a", 30_000, 30_000, Some(0.0)),
+        ("b", 30_500, 30_500, Some(1.0)),
+        ("c", 30_500, 30_500, None),
+        ("d", 30_900, 31_000, None),
+        ("e", 31_000, 31_000, None),
+    ];
+    assert_eq!(words, expected);
+    assert_eq!((reply.audio_ms, reply.language), (1_000, None));
+    assert!(reply.words.iter().all(|word| word.speaker.is_none()), "a control character is no name");
+
+    let spread = reply_to(r#"{"text":"a b","segments":[{"text":"a b","start":9,"end":-9}]}"#).await;
+    assert_eq!(spread.words.iter().map(|word| word.start_ms).collect::<Vec<_>>(), [31_000, 31_000]);
+
+    let refused = [
+        r#"{"text":"a","words":[{"word":"a","start":NaN,"end":1}]}"#,
+        r#"{"text":"a","words":[{"word":"a","start":1e999,"end":1}]}"#,
+        r#"{"text":"a","text":"b"}"#,
+        r#"{"text":"\ud800"}"#,
+    ];
+    for body in refused {
+        assert_eq!(failure(&answering(200, &[], body).await, segment()).await.code, "bad_response", "{body}");
     }
-    let mut broken = config("http://host".into());
-    broken.service.key = Some(Secret::new("sk-1\n"));
-    let error = OpenAi::new(broken).expect_err("a line break");
-    assert!(matches!(error, ServiceError::Key), "{error}");
+    let emoji = reply_to("{\"text\":\" \\ud83d\\ude00\u{301}\u{202e} \"}").await;
+    assert_eq!(emoji.text, "\u{1f600}\u{301}\u{202e}");
+}
+
+#[tokio::test]
+async fn more_than_can_be_said_is_refused() {
+    let long = |letters| format!(r#"{{"text":"{}"}}"#, "x".repeat(letters));
+    for (letters, taken) in [(256 << 10, true), ((256 << 10) + 1, false)] {
+        let body = long(letters);
+        let url = serve(Router::new().route(PATH, post(move || async move { body }))).await;
+        let answered = provider(url).transcribe(segment()).await;
+        assert_eq!(
+            answered.map_err(|failed| failed.code).map(|_| ()),
+            if taken { Ok(()) } else { Err("bad_response") }
+        );
+    }
 }

@@ -7,10 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hansard_core::redelivery::Class;
+use hansard_jobs::ports::{Speech, SpeechRequest};
+use hansard_provider::Secret;
+use hansard_schemas::Options;
 use sha2::{Digest, Sha256};
 
-use super::recordings::{flac, request_of};
-use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig, Secret};
+use super::recordings::{Answers, flac, request_of};
+use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
 /// The running fake; stopped when dropped.
 struct Fake {

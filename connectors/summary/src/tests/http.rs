@@ -70,6 +70,15 @@ async fn each_status_has_its_class_and_code() {
     let table = [
         (400, error("x"), Permanent, Permanent, "rejected"),
         (400, error("context_length_exceeded"), Permanent, Permanent, "too_large"),
+        (400, error("exceed_context_size_error"), Permanent, Permanent, "too_large"),
+        (
+            400,
+            r#"{"error":{"message":"This model's maximum context length is 4096 tokens","code":400}}"#
+                .to_owned(),
+            Permanent,
+            Permanent,
+            "too_large",
+        ),
         (400, error("content_filter"), Permanent, Permanent, "content_refused"),
         (400, error("content_policy_violation"), Permanent, Permanent, "content_refused"),
         (401, error("x"), Unavailable, Permanent, "authentication"),
@@ -83,7 +92,7 @@ async fn each_status_has_its_class_and_code() {
             Permanent,
             "unsupported_model",
         ),
-        (404, "not found".to_owned(), Unavailable, Permanent, "unsupported_model"),
+        (404, "not found".to_owned(), Unavailable, Unavailable, "wrong_url"),
         (408, String::new(), Transient, Transient, "timeout"),
         (413, String::new(), Permanent, Permanent, "too_large"),
         (422, r#"{"detail":[]}"#.to_owned(), Permanent, Permanent, "rejected"),
