@@ -65,9 +65,11 @@ class Answer(Exception):
 class Speech:
     """The speech provider for tests."""
 
+    name = "speech"
+
     def __init__(self, directory, *options):
-        self.ledger = Path(directory) / "ledger"
-        script = ROOT / "tests" / "providers" / "fake_speech.py"
+        self.ledger = Path(directory) / f"ledger-{self.name}"
+        script = ROOT / "tests" / "providers" / f"fake_{self.name}.py"
         command = ["python3", "-B", str(script), "--ledger", str(self.ledger), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         scheme = "https" if "--certificate" in options else "http"
@@ -82,6 +84,12 @@ class Speech:
         self.process.terminate()
         self.process.wait()
         self.process.stdout.close()
+
+
+class Chat(Speech):
+    """The chat provider for tests."""
+
+    name = "chat"
 
 
 class Hansard:

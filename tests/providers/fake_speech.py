@@ -100,9 +100,9 @@ def duration_s(audio):
     raise Refusal(400, "invalid_audio", "the file is neither FLAC nor WAV")
 
 
-def transcript(sha256_hex, seconds, style):
+def transcript(sha256_hex, seconds, style, times=1):
     """The answer for this audio: its words share the time equally."""
-    text = text_of(sha256_hex)
+    text = " ".join([text_of(sha256_hex)] * times)
     if style == "json":
         return {"text": text}
     words = text.split()
@@ -173,7 +173,7 @@ class Provider:
             return 503, call, Refusal(503, "server_error", "out of order").body()
         if outcome == "garbage":
             return 200, call, "<!doctype html><title>Please sign in</title>"
-        return 200, call, transcript(sha256_hex, seconds, style)
+        return 200, call, transcript(sha256_hex, seconds, style, self.options.times)
 
     async def answer(self, method, path, headers, body):
         """Finds the call that is meant."""
@@ -236,9 +236,9 @@ class Provider:
         await writer.drain()
 
 
-async def run(options):
+async def run(options, kind=Provider):
     """Serves until SIGTERM or SIGINT."""
-    provider = Provider(options)
+    provider = kind(options)
     tls = None
     if options.certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -267,6 +267,7 @@ def main():
     parser.add_argument("--hold-s", type=float, default=600, help="how long such a call is held open")
     parser.add_argument("--garbage", type=float, default=0, metavar="SHARE", help="calls answered 200 with HTML")
     parser.add_argument("--delay-ms", type=float, default=0, help="how long each answer takes")
+    parser.add_argument("--times", type=int, default=1, help="how often the text of an audio is said in it")
     parser.add_argument("--concurrency", type=int, default=512, help="calls at work at the same time")
     asyncio.run(run(parser.parse_args()))
 

@@ -27,6 +27,10 @@ pub enum Cause {
     },
     /// Success by its status, but not what was asked for: HTML, broken JSON, another job, or more bytes than allowed.
     BadResponse,
+    /// The model's answer was cut off by its limit. The next may be shorter; where most are cut off, the limit is too low.
+    AnswerTruncated,
+    /// The model or the server's filter will not answer to what it was sent.
+    ContentRefused,
     /// What is sent is larger or longer than the provider takes.
     TooLarge,
     /// The audio is not 16 kHz mono FLAC.
@@ -91,6 +95,8 @@ impl Cause {
             Self::TimedOut => (Transient, "timeout"),
             Self::Status { status, account, told } => of_status(status, account, told),
             Self::BadResponse => (Transient, "bad_response"),
+            Self::AnswerTruncated => (Transient, "answer_truncated"),
+            Self::ContentRefused => (Permanent, "content_refused"),
             Self::TooLarge => (Permanent, "too_large"),
             Self::Undecodable => (Permanent, "undecodable_audio"),
             Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
@@ -132,6 +138,8 @@ fn of_status(status: u16, account: Account, told: Told) -> (Class, &'static str)
         400..=499 if told == Told::Quota => (refusal, "quota"),
         400..=499 if told == Told::NoSuchModel => (refusal, "unsupported_model"),
         400..=499 if told == Told::NoSuchLanguage => (Class::Permanent, "unsupported_language"),
+        400..=499 if told == Told::TooLong => (Class::Permanent, "too_large"),
+        400..=499 if told == Told::ContentRefused => (Class::Permanent, "content_refused"),
         400..=499 if told == Told::NoSuchJob => (Class::Permanent, "no_such_job"),
         400..=499 if told == Told::UnsupportedAudio => (Class::Permanent, "unsupported_audio"),
         400..=499 if told == Told::TooShort => (Class::Permanent, "too_short"),

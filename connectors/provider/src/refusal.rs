@@ -27,6 +27,10 @@ pub enum Told {
     NoSuchModel,
     /// The language asked for is none that the server knows, or none for which it does what was asked.
     NoSuchLanguage,
+    /// What was sent is more than the model's context holds.
+    TooLong,
+    /// A filter will not have it answered.
+    ContentRefused,
     /// There is no such job, or it is another account's.
     NoSuchJob,
     /// The audio cannot be read.
@@ -38,7 +42,7 @@ pub enum Told {
 }
 
 /// Codes, as they stand in `code` or `type`.
-const CODES: [(&str, Told); 7] = [
+const CODES: [(&str, Told); 11] = [
     ("insufficient_quota", Told::Quota),
     ("billing_hard_limit_reached", Told::Quota),
     ("model_not_found", Told::NoSuchModel),
@@ -46,11 +50,16 @@ const CODES: [(&str, Told); 7] = [
     ("invalid_language_format", Told::NoSuchLanguage),
     ("unsupported_file_format", Told::UnsupportedAudio),
     ("audio_too_short", Told::TooShort),
+    ("context_length_exceeded", Told::TooLong),
+    ("exceed_context_size_error", Told::TooLong),
+    ("content_filter", Told::ContentRefused),
+    ("content_policy_violation", Told::ContentRefused),
 ];
 
 /// Parts of sentences, in lower case, of servers that give no code for these: AssemblyAI gives none at all
-/// (<https://www.assemblyai.com/docs/guides/common_errors_and_solutions>), OpenAI none for a file that it cannot read.
-const SENTENCES: [(&str, Told); 10] = [
+/// (<https://www.assemblyai.com/docs/guides/common_errors_and_solutions>), OpenAI none for a file that it cannot read, vLLM none for
+/// a context that is too small.
+const SENTENCES: [(&str, Told); 11] = [
     ("account balance is negative", Told::Quota),
     ("insufficient funds", Told::Quota),
     ("\"speech_model", Told::NoSuchModel),
@@ -61,6 +70,7 @@ const SENTENCES: [(&str, Told); 10] = [
     ("could not be decoded", Told::UnsupportedAudio),
     ("invalid file format", Told::UnsupportedAudio),
     ("corrupted or unsupported", Told::UnsupportedAudio),
+    ("maximum context length", Told::TooLong),
 ];
 
 /// Beside `{"error": …}`, what frameworks answer by themselves.

@@ -1,13 +1,27 @@
-//! Summaries behind the summarize stage's port: the extractive one, which needs nothing but the transcript.
+//! Summaries behind the summarize stage's port: the extractive one, which needs nothing but the transcript, and those of any
+//! server with OpenAI's chat call.
 //!
-//! This crate never keeps a text, never calls another stage, and never decides when a summary is due.
+//! This crate never keeps a text, never retries, never calls another stage, and never decides when a summary is due.
+//!
+//! | Writer | What it needs | Where the transcript goes |
+//! |---|---|---|
+//! | [`Extractive`] | nothing | nowhere |
+//! | [`Chat`] | a base URL, a model's name, usually a key | to that server |
+
+mod answer;
+mod chat;
+mod prompts;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
-use hansard_core::document::Document;
 use hansard_core::extract::extract;
-use hansard_jobs::ports::{Summarizer, SummarizerIdentity, SummaryReply};
+use hansard_core::redelivery::Class;
+use hansard_jobs::ports::{Material, Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
+
+pub use chat::{Chat, ChatConfig, ChatError, Structure};
 
 /// Names the rule of core's `extract`; it changes with every change of what that chooses.
 const RULE_VERSION: &str = "excerpts-1";
@@ -18,7 +32,7 @@ pub struct Extractive;
 
 #[async_trait]
 impl Summarizer for Extractive {
-    fn identity(&self) -> SummarizerIdentity {
+    fn identity(&self, _options: &Options) -> SummarizerIdentity {
         SummarizerIdentity {
             provider: "local".to_owned(),
             model: "extractive".to_owned(),
@@ -26,7 +40,11 @@ impl Summarizer for Extractive {
         }
     }
 
-    async fn summarize(&self, document: &Document, _options: &Options) -> Result<SummaryReply, Failed> {
+    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed> {
+        let Material::Transcript(document) = request.material else {
+            let cause = "excerpts are taken from a transcript, and not from a part of it";
+            return Err(Failed::new(Class::Defect, "not_a_transcript", cause));
+        };
         let sentences: Vec<String> =
             extract(document).iter().map(|excerpt| excerpt.text.to_owned()).collect();
         Ok(SummaryReply {

@@ -77,6 +77,7 @@ webhooks is notify's; takes the root and the pod's jobs. */}}
 {{- $secrets := .root.Values.secrets }}
 {{- if not (has "gateway" .run) }}{{ $secrets = omit $secrets "keys" "run.signing-key" }}{{ end }}
 {{- if not (has "notify" .run) }}{{ $secrets = omit $secrets "webhook.secret" }}{{ end }}
+{{- if not (has "summarize" .run) }}{{ $secrets = omit $secrets "summary.key" }}{{ end }}
 {{- toJson $secrets }}
 {{- end }}
 

@@ -15,6 +15,7 @@ mod parts;
 mod pieces;
 mod providers;
 mod running;
+mod summaries;
 mod system;
 mod traces;
 

@@ -10,6 +10,7 @@ use hansard_audio::{AudioPath, Decoder, PlanMs};
 use hansard_core::id::Millis;
 use hansard_gateway::{Gateway, SigningKey, Told, UrlCheck};
 use hansard_jobs::effects::Storage;
+use hansard_jobs::providers::ProviderMetrics;
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepMetrics};
 use hansard_jobs::topology::{Connectors, JobSettings, Settings};
 use hansard_runtime::metrics::Families;
@@ -18,14 +19,13 @@ use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::facts::Erasures;
 use hansard_s3::S3Objects;
 use hansard_schemas::{Stage, Topics};
-use hansard_summary::Extractive;
 use hansard_webhook::Webhooks;
 use prometheus::Registry;
 
 use crate::adapters::{S3Links, SweepPort};
 use crate::config::{Audio, Config, Kind, Speech};
 use crate::providers::{self, Speakers};
-use crate::traces;
+use crate::{summaries, traces};
 
 /// What the two have of their own.
 pub(crate) struct Basis {
@@ -73,7 +73,7 @@ impl Parts {
     /// Puts them together.
     ///
     /// # Errors
-    /// This program's own file cannot be found.
+    /// This program's own file cannot be found, or a server's address is none.
     pub(crate) fn new(config: Config, basis: Basis) -> Result<Self> {
         let Basis { ports, traces, objects, erasures, speakers, .. } = basis;
         let Basis { bucket, instance, topics, temporary, signing_key, .. } = basis;
@@ -82,7 +82,9 @@ impl Parts {
         traces.iter().try_for_each(|traces| traces.register(&registry))?;
         let ports = Ports { traces: traces::port(&traces), ..ports };
         let callbacks = providers::callbacks(&config, &signing_key);
-        let providers = Arc::new(providers::providers(&config, speakers, &ports, &registry)?);
+        let metrics = ProviderMetrics::register(&registry)?;
+        let providers = Arc::new(providers::providers(&config, speakers, &ports, metrics.clone()));
+        let summarizers = Arc::new(summaries::summarizers(&config, &ports, &registry, metrics)?);
         let Config { keys, cors_origins, aggregate, limits, speech, audio, .. } = config;
         let Config { jobs, sweep, cluster, webhook, .. } = config;
         let mut gateway = hansard_gateway::Config::new(&bucket, signing_key);
@@ -112,7 +114,7 @@ impl Parts {
             providers,
             links: Arc::new(S3Links(objects.clone())),
             callbacks,
-            summarizer: Arc::new(Extractive),
+            summarizers,
             webhook: Arc::new(Webhooks::new(webhook)?),
         };
         let settings = Arc::new(Settings {

@@ -17,7 +17,6 @@ use hansard_runtime::ports::Ports;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Stage;
 use hansard_speech::{AssemblyAi, Local, LocalConfig, OpenAi};
-use prometheus::Registry;
 
 use crate::config::{Config, Kind, Terms};
 use crate::model;
@@ -56,15 +55,12 @@ pub(crate) async fn speakers(config: &Config, transcribes: bool) -> Result<Speak
 }
 
 /// Who is asked for what, at what pace and price.
-///
-/// # Errors
-/// A metric's name is taken.
 pub(crate) fn providers(
     config: &Config,
     speakers: Speakers,
     ports: &Ports,
-    registry: &Registry,
-) -> Result<Providers> {
+    metrics: ProviderMetrics,
+) -> Providers {
     let transcribe = config.jobs.get(&Stage::Transcribe);
     let call_max = transcribe.map_or_else(|| JobSettings::of(Stage::Transcribe).call_max, |job| job.call_max);
     let named = speakers.into_iter().map(|(kind, speech)| {
@@ -84,8 +80,7 @@ pub(crate) fn providers(
         (kind.name().to_owned(), Provider { speech, pace, deadline, price, budget })
     });
     let order = config.speech.order.iter().map(|kind| kind.name().to_owned()).collect();
-    let metrics = ProviderMetrics::register(registry)?;
-    Ok(Providers::new(named.collect(), order, call_max, Arc::clone(&ports.clock), metrics))
+    Providers::new(named.collect(), order, call_max, Arc::clone(&ports.clock), metrics)
 }
 
 /// The URLs that providers call back, where they can reach the gateway.

@@ -4,6 +4,7 @@
 //! world comes through ports.
 
 pub mod aggregate;
+mod asking;
 pub mod budget;
 pub mod callback;
 pub use hansard_runtime::convert;
@@ -15,6 +16,7 @@ pub mod ports;
 pub mod providers;
 pub mod slices;
 pub mod split;
+pub mod summaries;
 pub mod summarize;
 pub mod sweep;
 pub mod topology;

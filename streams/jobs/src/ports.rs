@@ -239,6 +239,33 @@ pub trait Speech: Send + Sync {
     }
 }
 
+/// What is to be summarised.
+#[derive(Debug, Clone, Copy)]
+pub enum Material<'a> {
+    /// A transcript, for a writer that takes any length.
+    Transcript(&'a Document),
+    /// All that was said, as [`hansard_core::passages`] writes it; like what follows within the writer's room.
+    Whole(&'a str),
+    /// One of several passages.
+    Passage(&'a str),
+    /// Summaries of passages that follow each other, likewise.
+    Notes(&'a str),
+}
+
+/// A summary that is wanted.
+#[derive(Debug, Clone)]
+pub struct SummaryRequest<'a> {
+    /// Of what.
+    pub material: Material<'a>,
+    /// The language to write in, as whoever chose it or recognised the speech names it.
+    pub language: Option<&'a str>,
+    /// Model, key terms and so on. `provider` and `model` are set only where the record chose them: what is then refused is
+    /// that choice.
+    pub options: &'a Options,
+    /// The same for every repetition of one submission.
+    pub idempotency_key: String,
+}
+
 /// A summary.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SummaryReply {
@@ -252,19 +279,39 @@ pub struct SummaryReply {
     pub action_items: Vec<String>,
     /// The summary's language.
     pub language: Option<String>,
+    /// The model that wrote it, where the writer was told another name than it asked for.
+    pub model: Option<String>,
+    /// Tokens that the model read.
+    pub tokens_in: Option<i64>,
+    /// Tokens that it wrote.
+    pub tokens_out: Option<i64>,
 }
 
 /// A writer of summaries.
 ///
-/// An implementation must: answer within its own time limit, and give the same for the same document where it says that
-/// it is deterministic. It need not retry or remember.
+/// An implementation must: answer within its own time limit, in one call that costs; let nothing in the material change what
+/// it is asked; class what went wrong by the one table that all share; keep keys and what was said out of failures; and give
+/// the same for the same material where it says that it is deterministic. It need not retry, limit its callers' rate, or
+/// remember calls.
 #[async_trait]
 pub trait Summarizer: Send + Sync {
-    /// Its name, its model and the version of its prompt or rule; together with the document they key the journal.
-    fn identity(&self) -> SummarizerIdentity;
+    /// Its name, the model that it uses under these options, and the version of its prompt or rule; together with the
+    /// material they key the journal.
+    fn identity(&self, options: &Options) -> SummarizerIdentity;
 
-    /// Summarises a transcript.
-    async fn summarize(&self, document: &Document, options: &Options) -> Result<SummaryReply, Failed>;
+    /// Tokens of material that it takes in one call, as [`hansard_core::passages::tokens`] counts them; `None` where it takes
+    /// a [`Material::Transcript`] of any length, and nothing else.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+
+    /// Summarises.
+    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed>;
+
+    /// Asks whether it could answer at all, without paying.
+    async fn probe(&self) -> Result<(), Failed> {
+        Ok(())
+    }
 }
 
 /// What tells one way of summarising from another.

@@ -13,13 +13,12 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::asking::Asking;
 use crate::budget::Budget;
 use crate::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 
 /// Bytes of a provider's job id, at most.
 const JOB_BYTES_MAX: usize = 128;
-/// The longest that it is waited whether a provider answers at all.
-const PROBE_WITHIN: Millis = Millis::seconds(20);
 
 /// One provider and what the deployment has agreed with it.
 pub struct Provider {
@@ -49,11 +48,7 @@ pub struct Providers {
     by_name: BTreeMap<String, Provider>,
     /// Who is asked unless a conversation names another; then, where the first is exhausted, who is asked instead.
     order: Vec<String>,
-    /// How long one call may take, and then whether the provider answers at all.
-    answer_within: Millis,
-    probe_within: Millis,
-    clock: Arc<dyn Clock>,
-    metrics: ProviderMetrics,
+    asking: Asking,
 }
 
 /// A provider and its name.
@@ -65,8 +60,7 @@ pub(crate) struct Named<'a> {
 }
 
 impl Providers {
-    /// The job gives a call up after `call_max`. Of this the audio is fetched first, and the provider probed at last: one that
-    /// takes calls and never answers would else not be known from a record that it cannot do.
+    /// The job gives a call up after `call_max`.
     ///
     /// # Panics
     /// Where `order` is empty or names one that is not there.
@@ -79,9 +73,7 @@ impl Providers {
         metrics: ProviderMetrics,
     ) -> Self {
         assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
-        let probe_within = PROBE_WITHIN.min(Millis(call_max.0 / 8));
-        let answer_within = Millis(call_max.0 - 2 * probe_within.0);
-        Self { by_name, order, answer_within, probe_within, clock, metrics }
+        Self { by_name, order, asking: Asking::new(call_max, clock, metrics) }
     }
 
     /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
@@ -144,15 +136,6 @@ impl Providers {
         named.ask("forget", named.provider.speech.forget(id)).await
     }
 
-    /// What comes of it in time.
-    async fn within<T>(&self, limit: Millis, asking: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            answer = asking => Some(answer),
-            () = self.clock.sleep_until(self.clock.now() + limit) => None,
-        }
-    }
-
     /// This instance holds `held` of `of` partitions.
     pub(crate) fn share(&self, held: usize, of: usize) {
         for provider in self.by_name.values() {
@@ -178,7 +161,7 @@ impl<'a> Named<'a> {
         let Some(budget) = &self.provider.budget else { return Ok(true) };
         let may = budget.take(ports, partition, audio).await?;
         if !may {
-            self.all.metrics.over_budget.with_label_values(&[self.name]).inc();
+            self.all.asking.metrics.over_budget.with_label_values(&[self.name]).inc();
         }
         Ok(may)
     }
@@ -212,48 +195,19 @@ impl<'a> Named<'a> {
         Ok(found.filter(|id| is_job_id(id)))
     }
 
-    /// One call, within its time. What looks like the failure of one record is the provider's where it fails a probe too: a
-    /// provider that stops breaks off the calls that are under way, and these need no other attempt but a pause.
     async fn ask<T>(
         self,
         call: &'static str,
         asking: impl Future<Output = Result<T, Failed>>,
     ) -> Result<T, Failed> {
         let Self { name, provider, all } = self;
-        let began = all.clock.now();
-        let answer = all.within(all.answer_within, asking).await;
-        all.metrics.took(name, call, all.clock.now() - began);
-        let failed = match answer {
-            Some(Ok(answer)) => {
-                all.metrics.calls.with_label_values(&[name, call, "ok"]).inc();
-                return Ok(answer);
-            }
-            Some(Err(failed)) => failed,
-            None => {
-                let cause = format!("{name}: no answer within {} ms", all.answer_within.0);
-                Failed::new(Class::Transient, "timeout", cause)
-            }
-        };
-        all.metrics.calls.with_label_values(&[name, call, failed.code]).inc();
-        if let Some(wait) = failed.retry_after {
-            provider.pace.hold(Millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
-        }
-        let class = match failed.class {
-            Class::Transient if !self.answers().await => Class::Unavailable,
-            class => class,
-        };
-        Err(Failed { class, provider: Some(name.to_owned()), ..failed })
-    }
-
-    async fn answers(self) -> bool {
-        let probed = self.all.within(self.all.probe_within, self.provider.speech.probe()).await;
-        probed.is_some_and(|answer| answer.is_ok())
+        all.asking.ask((name, call), &provider.pace, asking, provider.speech.probe()).await
     }
 
     /// What an answer has cost, and its telling.
     pub(crate) fn cost(self, reply: &SpeechReply) -> Option<(i64, &'a str)> {
         let audio_ms = reply.audio_ms.max(0);
-        let metrics = &self.all.metrics;
+        let metrics = &self.all.asking.metrics;
         metrics.audio_ms.with_label_values(&[self.name, &reply.model]).inc_by(audio_ms.unsigned_abs());
         let price = self.provider.price.as_ref()?;
         let micros = i128::from(audio_ms) * i128::from(price.micros_per_hour) / 3_600_000;
@@ -275,7 +229,7 @@ fn is_job_id(id: &str) -> bool {
 /// What is told of providers to Prometheus, registered once a process.
 #[derive(Clone)]
 pub struct ProviderMetrics {
-    calls: IntCounterVec,
+    pub(crate) calls: IntCounterVec,
     seconds: HistogramVec,
     audio_ms: IntCounterVec,
     cost_micros: IntCounterVec,
@@ -284,7 +238,7 @@ pub struct ProviderMetrics {
 
 impl ProviderMetrics {
     #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than a double")]
-    fn took(&self, provider: &str, call: &str, length: Millis) {
+    pub(crate) fn took(&self, provider: &str, call: &str, length: Millis) {
         self.seconds.with_label_values(&[provider, call]).observe(length.0 as f64 / 1000.0);
     }
 

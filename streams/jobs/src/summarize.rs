@@ -1,7 +1,7 @@
 //! The stage summarize: a finalized conversation becomes a transcript document and a summary.
 //!
 //! Consumes: `Finalize`. Emits: `Summary`, or a terminal `Failure`. Key: the conversation. Effect: writes the transcript
-//! document, one immutable object a revision, then one call of the summarizer, kept in the journal. Bad input: a newer
+//! document, one immutable object a revision, then the calls of a writer of summaries, each kept in the journal. Bad input: a newer
 //! revision, or texts that are not those of the finalize, make this one superseded, without paying.
 
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use hansard_core::export::to_json;
 use hansard_core::id::{Digest, Millis};
 use hansard_core::manifest::{SegmentStatus, chunk_digest};
 use hansard_core::redelivery::Class;
-use hansard_runtime::effect::Paid;
 use hansard_runtime::ports::facts::TextKey;
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
-use hansard_schemas::{Finalize, FinalizeChunk, Options, Record, RecordName, Summary, Transcript, encode};
+use hansard_schemas::{Finalize, FinalizeChunk, Options, Record, RecordName, Summary, Transcript};
 use sha2::{Digest as _, Sha256};
 
 use crate::aggregate::hex;
-use crate::effects::{Effect, Known, event_of, journal_key, known, result, standing_open};
-use crate::ports::{Summarizer, SummarizerIdentity};
+use crate::effects::{Effect, Known, event_of, journal_key, known, standing_open};
+use crate::ports::SummarizerIdentity;
+use crate::summaries::{Calls, Summarizers, digest_of};
 
 /// The stage.
 pub struct Summarize {
     effect: Effect,
-    summarizer: Arc<dyn Summarizer>,
+    summarizers: Arc<Summarizers>,
 }
 
 /// The transcript document of a finalize, as it is kept.
@@ -39,10 +39,10 @@ struct Written {
 }
 
 impl Summarize {
-    /// The stage with its writer of summaries.
+    /// The stage with its writers of summaries.
     #[must_use]
-    pub fn new(effect: Effect, summarizer: Arc<dyn Summarizer>) -> Self {
-        Self { effect, summarizer }
+    pub fn new(effect: Effect, summarizers: Arc<Summarizers>) -> Self {
+        Self { effect, summarizers }
     }
 
     /// Assembles and writes the document; nothing where the texts are no longer those of the finalize.
@@ -79,24 +79,6 @@ impl Summarize {
         self.effect.ports.objects.put(&object, "application/json", body).await?;
         Ok(Some(Written { document, digest, key }))
     }
-
-    async fn call(&self, document: &Document, options: &Options) -> Result<Bytes, Failed> {
-        let identity = self.summarizer.identity();
-        let reply = self.summarizer.summarize(document, options).await?;
-        Ok(encode(&Summary {
-            conversation_id: document.conversation.clone(),
-            outcome: "done".to_owned(),
-            text: Some(reply.text),
-            title: reply.title,
-            language: reply.language.or_else(|| document.language.clone()),
-            provider: Some(identity.provider),
-            model: Some(identity.model),
-            prompt_version: Some(identity.prompt_version),
-            key_points: reply.key_points,
-            action_items: reply.action_items,
-            ..Default::default()
-        }))
-    }
 }
 
 /// The texts of each chunk; nothing where a chunk's digest is not the finalize's.
@@ -120,8 +102,8 @@ fn wanted(finalize: &Finalize, known: &Known) -> Option<Vec<Vec<TextKey>>> {
     finalize.chunks.iter().map(of).collect()
 }
 
-/// What goes into a summary: what was said, by whom it is summarised, and how. The document's revision is not in it: the
-/// same transcript is never summarised twice.
+/// What a summary rests on, by whom it is written, and how. The document's revision is not in it: the same transcript is
+/// never summarised twice.
 fn input_digest(document: &Document, identity: &SummarizerIdentity, options: &Options) -> Digest {
     let said = Document {
         revision: 0,
@@ -129,16 +111,7 @@ fn input_digest(document: &Document, identity: &SummarizerIdentity, options: &Op
         conversation: String::new(),
         ..document.clone()
     };
-    let mut hash = Sha256::new();
-    let options = [options.language.as_deref(), options.model.as_deref(), options.provider.as_deref()];
-    let options = options.map(|option| option.unwrap_or_default().to_owned());
-    let body = to_json(&said);
-    let parts = [&body, &identity.provider, &identity.model, &identity.prompt_version];
-    for part in parts.into_iter().chain(&options) {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    Digest(hash.finalize().into())
+    digest_of(&[&to_json(&said)], identity, options)
 }
 
 fn spoken(transcript: Transcript) -> Spoken {
@@ -173,9 +146,11 @@ fn gap(gap: &hansard_schemas::Gap) -> Gap {
     }
 }
 
-/// The options of the conversation's Open, overlaid by those of the stage's highest rerun.
+/// The options of the conversation's Open, overlaid by those of the stage's highest rerun. Provider and model are the
+/// rerun's alone: those of the Open recognise speech.
 fn options(finalize: &Finalize, known: &Known, stage: &str) -> Options {
-    let own = standing_open(&known.rows).and_then(|open| open.options.clone()).unwrap_or_default();
+    let open = standing_open(&known.rows).and_then(|open| open.options.clone()).unwrap_or_default();
+    let own = Options { provider: None, model: None, ..open };
     let over = finalize.options.get(stage).map(crate::convert::core_options);
     over.map_or(own.clone(), |over| crate::convert::overlaid(&own, &over))
 }
@@ -184,6 +159,10 @@ fn options(finalize: &Finalize, known: &Known, stage: &str) -> Options {
 impl Stage for Summarize {
     fn stage(&self) -> hansard_schemas::Stage {
         hansard_schemas::Stage::Summarize
+    }
+
+    fn assigned(&self, held: usize, of: usize) {
+        self.summarizers.share(held, of);
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -198,22 +177,12 @@ impl Stage for Summarize {
         let Some(written) = self.write(finalize, &known).await? else { return Ok(Answer::Done(Vec::new())) };
         let options = options(finalize, &known, self.stage().as_str());
         let generation = finalize.generations.get(self.stage().as_str()).copied().unwrap_or(0);
-        let digest = input_digest(&written.document, &self.summarizer.identity(), &options);
+        let (writer, options) = self.summarizers.chosen(options)?;
+        let digest = input_digest(&written.document, &writer.identity(&options), &options);
         let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
-        let call = |_| self.call(&written.document, &options);
-        let mut summary = match self.effect.pay(&key, input, call).await? {
-            Paid::UnderWay => return Ok(Answer::Parked(Millis::ZERO)),
-            Paid::Result(bytes) => match result(&bytes)? {
-                Record::Summary(summary) => summary,
-                _ => {
-                    return Err(Failed::new(
-                        Class::Defect,
-                        "journal_corrupt",
-                        "the result of a summary is none",
-                    ));
-                }
-            },
-        };
+        let (effect, options, document) = (&self.effect, &options, &written.document);
+        let calls = Calls { effect, writer, options, document, input, key: &key };
+        let Some(mut summary) = calls.made().await? else { return Ok(Answer::Parked(Millis::ZERO)) };
         summary.event_id = event_of(RecordName::Summary, &key, &finalize.digest);
         summary.revision = finalize.revision;
         summary.generation = generation;

@@ -23,9 +23,10 @@ use crate::callback::CallbackUrls;
 use crate::effects::{Effect, Storage};
 use crate::merge::Merge;
 use crate::notify::Notify;
-use crate::ports::{Audio, Summarizer, Webhook};
+use crate::ports::{Audio, Webhook};
 use crate::providers::Providers;
 use crate::split::Split;
+use crate::summaries::Summarizers;
 use crate::summarize::Summarize;
 use crate::transcribe::{Links, Transcribe};
 
@@ -44,8 +45,8 @@ pub struct Connectors {
     pub links: Arc<dyn Links>,
     /// For transcribe: how its providers tell that a job has ended, if they can reach the gateway.
     pub callbacks: Option<CallbackUrls>,
-    /// For summarize.
-    pub summarizer: Arc<dyn Summarizer>,
+    /// For summarize: who writes summaries.
+    pub summarizers: Arc<Summarizers>,
     /// For notify.
     pub webhook: Arc<dyn Webhook>,
 }
@@ -137,7 +138,7 @@ pub async fn run(
             Arc::new(Transcribe::new(effect, providers, links, callbacks))
         }
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
-        Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
+        Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizers)),
         Stage::Notify => Arc::new(Notify::new(effect, connectors.webhook)),
         Stage::Aggregate => unreachable!("it runs on a loop of its own"),
     };

@@ -107,7 +107,7 @@ impl Script {
             && verb != "start"
             && verb != "set"
             && verb != "trap"
-            && !matches!(verb, "speech" | "webhook")
+            && !matches!(verb, "speech" | "summary" | "webhook")
         {
             self.deployment.start("a", &JOBS);
             self.started = true;
@@ -144,6 +144,10 @@ impl Script {
             "speech" => {
                 let answers = words.plain[2..].iter().map(|word| answer(word));
                 self.deployment.ledger.script(words.at(1), answers);
+            }
+            "summary" => {
+                let answers = words.plain[2..].iter().map(|word| answer(word));
+                self.deployment.ledger.script(&format!("summary of {}", words.at(1)), answers);
             }
             "webhook" => {
                 let answers = words.plain[2..].iter().map(|word| answer(word));
@@ -200,6 +204,8 @@ impl Script {
         } else if let Some(retention) = words.length("retention") {
             self.deployment.sweep.retention = Some(retention);
             self.deployment.aggregate.expire_after = Some(retention);
+        } else if let Some(room) = words.number("summary-room") {
+            self.deployment.ledger.open().summary_room = Some(room);
         } else if let Some(away) = words.length("away") {
             self.deployment.away = away;
         } else if let Some(delays) = words.valued.get("calls-back") {

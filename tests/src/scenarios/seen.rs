@@ -228,6 +228,7 @@ impl Told {
             "summaries" => self.summaries.len().to_string(),
             "calls" => self.speech_calls.to_string(),
             "summary-calls" => self.summary_calls.to_string(),
+            "spent" => self.spent(),
             "dead" => self.dead.to_string(),
             "rows" => self.rows.to_string(),
             "objects" => self.objects.to_string(),
@@ -261,6 +262,14 @@ impl Told {
     }
 
     /// `stage:code`, with `!` where it is terminal; each once.
+    /// Tokens that the last summary's writer has read and written, and what they have cost.
+    fn spent(&self) -> String {
+        let Some(last) = self.summaries.last() else { return "none".to_owned() };
+        let number =
+            |number: Option<i64>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        [last.tokens_in, last.tokens_out, last.cost_micros].map(number).join("/")
+    }
+
     fn failures(&self) -> String {
         let all: BTreeSet<String> = self
             .failures

@@ -17,7 +17,7 @@ use hansard_schemas::{Stage, Topics};
 use tokio::sync::watch;
 
 use super::fakes::{Fakes, Shared};
-use super::speech;
+use super::{speech, summary};
 
 /// When every world begins: the first of January 2026.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -94,7 +94,7 @@ impl Deployment {
                 providers: speech::providers(&fakes, &process.ports()),
                 links: fakes.clone(),
                 callbacks: speech::callbacks(&fakes),
-                summarizer: fakes.clone(),
+                summarizers: summary::summarizers(&fakes, &process.ports()),
                 webhook: fakes.clone(),
             };
             let (settings, families) = (settings.clone(), self.families.clone());

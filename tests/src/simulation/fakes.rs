@@ -1,4 +1,4 @@
-//! Audio, summaries and webhooks of a world: what they give follows from the bytes, and a ledger keeps what
+//! Audio and webhooks of a world: what they give follows from the bytes, and a ledger keeps what
 //! was asked of them.
 //!
 //! A recording is text: `name segments=2 ms=1000`, or `name broken`. A segment is `name/0 of 1000 ms`.
@@ -10,16 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::StreamExt as _;
-use hansard_core::document::Document;
 use hansard_core::id::{Digest, Millis, Timestamp};
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{
-    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Recording, Sources,
-    Summarizer, SummarizerIdentity, SummaryReply, Webhook,
+    Audio, Body, Cut, CutSegment, Merged, MergedFile, MergedInput, Notice, Peaks, Recording, Sources, Webhook,
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
-use hansard_schemas::{Options, SplitSegment};
+use hansard_schemas::SplitSegment;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -64,6 +62,8 @@ pub(crate) struct Ledger {
     script: BTreeMap<String, VecDeque<Answer>>,
     /// How speech is recognised.
     pub(crate) manner: Manner,
+    /// What a writer of summaries takes at once, in tokens; nothing where that is a whole transcript.
+    pub(crate) summary_room: Option<usize>,
 }
 
 /// The ledger as everyone has it.
@@ -209,35 +209,6 @@ impl Audio for Fakes {
         let (extension, content_type) = ("txt", "text/plain");
         let file = MergedFile { extension, content_type, body, bytes, sha256, duration_ms };
         Ok(Merged { file: Ok(file), inputs })
-    }
-}
-
-#[async_trait]
-impl Summarizer for Fakes {
-    fn identity(&self) -> SummarizerIdentity {
-        let text = |text: &str| text.to_owned();
-        SummarizerIdentity { provider: text("simulated"), model: text("one"), prompt_version: text("1") }
-    }
-
-    async fn summarize(&self, document: &Document, _options: &Options) -> Result<SummaryReply, Failed> {
-        let name = format!("summary of {}", document.conversation);
-        let submission = format!("revision {}", document.revision);
-        let (call, answer) = self.ledger.begin(&name, &submission, self.process.world_now());
-        let called = self.process.call("summary.call", |_| ()).await;
-        let answer = match (answer, called) {
-            (Answer::Hang, _) => std::future::pending().await,
-            (Answer::Fail { class, code, retry_after_s }, _) => Err(Failed {
-                retry_after: retry_after_s.map(Duration::from_secs),
-                ..Failed::new(class, code, "as told")
-            }),
-            (_, Err(_)) => Err(refused("http_500")),
-            (_, Ok(())) => {
-                let text = format!("{} lines were said", document.lines.len());
-                Ok(SummaryReply { text, ..SummaryReply::default() })
-            }
-        };
-        self.ledger.end(call, self.process.world_now(), answer.is_ok());
-        answer
     }
 }
 

@@ -11,6 +11,7 @@ mod keeping;
 mod mutants;
 pub(crate) mod producer;
 pub(crate) mod speech;
+mod summary;
 mod telling;
 mod timing;
 

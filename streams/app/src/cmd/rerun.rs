@@ -19,6 +19,12 @@ pub(crate) struct Rerun {
     /// Of it, what.
     #[arg(long, value_enum, default_value = "failed")]
     only: Only,
+    /// Who is to do it, of those that the deployment has.
+    #[arg(long)]
+    provider: Option<String>,
+    /// With which model.
+    #[arg(long)]
+    model: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -56,7 +62,14 @@ impl Rerun {
             Only::Failed => "failed",
             Only::All => "all",
         };
-        let asked = json!({ "stage": stage, "only": only });
+        let mut options = serde_json::Map::new();
+        for (name, wanted) in [("provider", self.provider), ("model", self.model)] {
+            options.extend(wanted.map(|wanted| (name.to_owned(), json!(wanted))));
+        }
+        let mut asked = json!({ "stage": stage, "only": only });
+        if !options.is_empty() {
+            asked["options"] = options.into();
+        }
         let client = super::client(&self.flags)?;
         let accepted = client.call(Method::POST, &super::of(&self.id, "/rerun"), &asked).await?;
         if self.json {

@@ -5,6 +5,7 @@ mod flags;
 mod layers;
 mod settings;
 mod speech;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -32,6 +33,7 @@ pub(crate) use flags::{AllFlags, ClientFlags, ServerFlags};
 pub(crate) use layers::{ConfigError, Source, Values};
 use settings::{EFFECT_JOBS, Side};
 pub(crate) use speech::{Kind, Speech, Terms};
+pub(crate) use summary::{Server as SummaryServer, Summary};
 use text::{Bytes, Share, Text, address, authorities, flag, is_https, one_of};
 
 /// How a process with jobs runs.
@@ -61,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) limits: hansard_gateway::Limits,
     /// Who recognises speech.
     pub(crate) speech: Speech,
+    /// Who writes summaries.
+    pub(crate) summary: Summary,
     /// Of the audio path.
     pub(crate) audio: Audio,
     /// How webhooks are called.
@@ -153,6 +157,7 @@ impl Config {
             aggregate: aggregate(&mut values, sweep.retention)?,
             limits: limits(&mut values)?,
             speech: speech::read(&mut values)?,
+            summary: summary::read(&mut values)?,
             audio: audio(&mut values)?,
             webhook: webhook(&mut values)?,
             jobs: EFFECT_JOBS

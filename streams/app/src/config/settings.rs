@@ -88,6 +88,7 @@ fn settings() -> Vec<Setting> {
     all.extend(window());
     all.extend(limits());
     all.extend(super::speech::settings());
+    all.extend(super::summary::settings());
     all.extend(audio());
     all.extend(webhook());
     all.extend(EFFECT_JOBS.into_iter().flat_map(job));

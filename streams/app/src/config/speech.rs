@@ -201,7 +201,7 @@ fn assemblyai(
 }
 
 /// Key and authorities of a server.
-fn server(
+pub(super) fn server(
     values: &mut Values,
     name: &str,
     service: &mut ServiceConfig,
@@ -216,7 +216,8 @@ fn server(
     Ok(())
 }
 
-fn terms(values: &mut Values, name: &str, currency: &str) -> Result<Terms, ConfigError> {
+/// How fast a server may be called.
+pub(super) fn pace(values: &mut Values, name: &str) -> Result<PaceLimits, ConfigError> {
     let per_second =
         values.take_by(&format!("{name}.calls-per-second"), |text| match text.parse::<f64>() {
             Ok(rate) if (0.001..=100_000.0).contains(&rate) => Ok(rate),
@@ -224,17 +225,22 @@ fn terms(values: &mut Values, name: &str, currency: &str) -> Result<Terms, Confi
         })?;
     let key = format!("{name}.calls-at-once");
     let at_once = values.take_within(&key, 1..=10_000, "1 to 10000")?;
+    Ok(PaceLimits { per_second, at_once })
+}
+
+fn terms(values: &mut Values, name: &str, currency: &str) -> Result<Terms, ConfigError> {
+    let pace = pace(values, name)?;
     let micros = values.take_by(&format!("{name}.price"), price)?;
     let price = micros.map(|micros_per_hour| Price { micros_per_hour, currency: currency.to_owned() });
     let budget = values.take_by(&format!("{name}.budget"), |text| match text {
         "" => Ok(None),
         text => Millis::read(text).map(Some),
     })?;
-    Ok(Terms { pace: PaceLimits { per_second, at_once }, price, budget })
+    Ok(Terms { pace, price, budget })
 }
 
 /// A price in millionths, read without rounding.
-fn price(text: &str) -> Result<Option<i64>, String> {
+pub(super) fn price(text: &str) -> Result<Option<i64>, String> {
     let wrong =
         || format!("{text:?} is no price; give one like 0.36, with at most six digits after the point");
     if text.is_empty() {

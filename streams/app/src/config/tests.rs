@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::layers::{ConfigError, Layers, Source, Values};
 use super::settings::SETTINGS;
-use super::{ClientConfig, Config, Speech, to_json, to_toml};
+use super::{ClientConfig, Config, Kind, to_json, to_toml};
 
 fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -79,7 +79,8 @@ fn every_setting_is_read_and_every_default_is_right() {
     assert_eq!(config.limits, hansard_gateway::Limits::default());
     assert_eq!(config.audio.limits, hansard_audio::Limits::default());
     assert_eq!(config.aggregate.rules, hansard_core::Rules::default());
-    assert!(matches!(config.speech, Speech::Local { children: 1, .. }));
+    assert_eq!((config.speech.order, config.speech.children), (vec![Kind::Local], 1));
+    assert!(config.summary.server.is_none());
 }
 
 #[test]
@@ -104,7 +105,8 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
     let secret = file("s3cret-s3cret-s3cret\n");
     let path = secret.path().to_str().expect("a path");
     let environment = [
-        ("HANSARD_SPEECH_KEY_FILE", path),
+        ("HANSARD_OPENAI_KEY_FILE", path),
+        ("HANSARD_SUMMARY_KEY_FILE", path),
         ("HANSARD_KEYS", "app:producer:0123456789abcdef"),
         ("HANSARD_KAFKA_BROKERS", "127.0.0.1:9092"),
         ("HANSARD_KAFKA_SET", "sasl.password=0123456789"),
@@ -120,7 +122,7 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
         ("HANSARD_RUN_SIGNING_KEY", "0123456789abcdef0123456789abcdef"),
     ];
     let values = joined(&[], &environment, "cache = \"/tmp\"").expect("joins");
-    assert_eq!(values.0["speech.key"].text, "s3cret-s3cret-s3cret");
+    assert_eq!(values.0["openai.key"].text, "s3cret-s3cret-s3cret");
     for shown in
         [to_toml(&values), to_json(&values).to_string(), format!("{:?}", Config::read(values.clone()))]
     {
@@ -156,7 +158,13 @@ fn values_are_taken_up_to_their_limits() {
         ("audio.merge-format", "auto", "wav", &["mp3", "mp4"]),
         ("window.idle-after", "1 ms", "3650 d", &["1", "-1 s", "3651 d", "99999999999 d"]),
         ("listen", "127.0.0.1:0", "[::1]:80", &["127.0.0.1", "localhost:80"]),
-        ("speech.children", "1", "64", &["0", "65"]),
+        ("local.children", "1", "64", &["0", "65"]),
+        ("summary.tokens-max", "6500", "10000000", &["0", "10000001"]),
+        ("summary.answer-tokens", "100", "25000", &["99", "100001"]),
+        ("summary.passages-max", "1", "5000", &["0", "5001"]),
+        ("summary.structure", "schema", "object", &["text"]),
+        ("summary.price-in", "", "0.15", &["-1", "0.1234567"]),
+        ("summary.calls-per-second", "0.001", "100000", &["0", "-1", "fast"]),
         ("topics.partitions", "1", "1024", &["0", "1025"]),
         ("topics.prefix", "", "a-Z_9.", &["a/b"]),
         ("instance", "", "a-Z_9.", &["a b"]),
@@ -185,6 +193,15 @@ fn values_are_taken_up_to_their_limits() {
             assert!(matches!(&refused, ConfigError::Value { name, .. } if name == key), "{refused}");
         }
     }
+}
+
+#[test]
+fn a_summary_has_room_for_what_is_summarised() {
+    let of = |tokens_max: usize| config(&format!("summary.answer-tokens = 1000\nsummary.tokens-max = {tokens_max}\n"));
+    let server = config("summary.provider = \"openai\"").expect("reads").summary.server.expect("a server");
+    let least = server.chat.tokens_min() - server.chat.answer_tokens_max + 1_000;
+    of(least).expect("just enough");
+    assert!(matches!(of(least - 1), Err(ConfigError::Contradiction(cause)) if cause.contains("summary.answer-tokens")));
 }
 
 #[test]
@@ -276,7 +293,8 @@ fn authorities_are_read_at_the_start() {
             "kafka.set = \"security.protocol=SASL_SSL\"\n",
             "kafka.set = \"security.protocol=PLAINTEXT\"\n",
         ),
-        ("speech.ca", "speech.url = \"https://s\"\n", "speech.url = \"http://s\"\n"),
+        ("summary.ca", "summary.url = \"https://s\"\n", "summary.url = \"http://s\"\n"),
+        ("openai.ca", "openai.url = \"https://s\"\n", "openai.url = \"http://s\"\n"),
         ("traces.ca", "traces.otlp = \"https://t\"\n", "traces.otlp = \"http://t\"\n"),
     ];
     let authority = file(AUTHORITY);

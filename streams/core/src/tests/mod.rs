@@ -11,6 +11,7 @@ mod extract;
 mod facts;
 mod ids;
 mod mutants;
+mod passages;
 mod plain;
 mod properties;
 mod redelivery;
