@@ -18,6 +18,7 @@ pub mod extract;
 pub mod fact;
 pub mod id;
 pub mod manifest;
+pub mod redact;
 pub mod redelivery;
 pub mod rules;
 pub mod status;

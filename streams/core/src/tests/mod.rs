@@ -11,8 +11,10 @@ mod extract;
 mod facts;
 mod ids;
 mod mutants;
+mod personal;
 mod plain;
 mod properties;
+mod redacted;
 mod redelivery;
 mod scenario;
 
