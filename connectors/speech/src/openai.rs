@@ -286,7 +286,8 @@ impl Speech for OpenAi {
             return Err(Cause::BadResponse.error(text));
         };
         let heard = answer::heard(&body, &request).map_err(|error| {
-            Cause::BadResponse.error(format!("{} answered 200 with no transcript: {error}", self.config.name))
+            let place = answer::place(&error);
+            Cause::BadResponse.error(format!("{} answered 200 with no transcript: {place}", self.config.name))
         })?;
         Ok(Reply {
             text: heard.text,

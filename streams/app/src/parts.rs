@@ -78,7 +78,7 @@ impl Parts {
         let Basis { ports, traces, objects, erasures, speech, .. } = basis;
         let Basis { bucket, instance, topics, temporary, signing_key, .. } = basis;
         let Config { keys, cors_origins, aggregate, limits, speech: recognizer, audio, .. } = config;
-        let Config { jobs, sweep, cluster, webhook, .. } = config;
+        let Config { jobs, sweep, cluster, webhook, redaction, .. } = config;
         let registry = Registry::new();
         let families = Families::register(&registry)?;
         traces.iter().try_for_each(|traces| traces.register(&registry))?;
@@ -113,6 +113,7 @@ impl Parts {
             topics: Arc::new(topics),
             storage,
             jobs: in_line(jobs, &recognizer),
+            redaction,
             aggregate,
             ordered: OrderedConfig::default(),
         });

@@ -10,6 +10,7 @@ pub mod merge;
 pub mod notify;
 pub mod peaks;
 pub mod ports;
+pub mod redaction;
 pub mod slices;
 pub mod split;
 pub mod summarize;

@@ -168,8 +168,8 @@ pub struct SpeechReply {
 
 /// A provider of speech recognition.
 ///
-/// An implementation must: answer within its own time limit; submit the audio at most once a call; keep keys and audio
-/// out of failures. It need not retry, limit its callers' rate, or remember calls.
+/// An implementation must: answer within its own time limit; submit the audio at most once a call; keep keys, audio
+/// and what was heard out of failures. It need not retry, limit its callers' rate, or remember calls.
 #[async_trait]
 pub trait Speech: Send + Sync {
     /// Transcribes one segment. Silence is a success with an empty text.

@@ -23,6 +23,7 @@ use crate::effects::{Effect, Storage};
 use crate::merge::Merge;
 use crate::notify::Notify;
 use crate::ports::{Audio, Speech, Summarizer, Webhook};
+use crate::redaction::Redaction;
 use crate::split::Split;
 use crate::summarize::Summarize;
 use crate::transcribe::Transcribe;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub storage: Arc<Storage>,
     /// Of each effect job.
     pub jobs: BTreeMap<Stage, JobSettings>,
+    /// Of transcribe.
+    pub redaction: Redaction,
     /// Of the aggregator.
     pub aggregate: AggregateConfig,
     /// Of its loop.
@@ -123,7 +126,7 @@ pub async fn run(
     let effect = Effect::new(ports.clone(), metrics.clone(), Arc::clone(&settings.storage), bounds);
     let stage: Arc<dyn Effectful> = match job {
         Stage::Split => Arc::new(Split::new(effect, connectors.audio)),
-        Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech)),
+        Stage::Transcribe => Arc::new(Transcribe::new(effect, connectors.speech, settings.redaction.clone())),
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
         Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizer)),
         Stage::Notify => Arc::new(Notify::new(effect, connectors.webhook)),

@@ -1,7 +1,7 @@
 //! The stage transcribe: a segment becomes text.
 //!
 //! Consumes: `Segment`. Emits: `Transcript`, or `Failure`. Key: the conversation. Effect: one call of the provider, kept
-//! in the journal before anything is emitted. Bad input: permanent failure.
+//! in the journal before anything is emitted, redacted where that is asked for. Bad input: permanent failure.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use hansard_schemas::{Record, RecordName, Segment, Transcript, encode, segment_d
 use crate::aggregate::hex;
 use crate::effects::{Effect, digest, event_of, fetch, journal_key, result};
 use crate::ports::{Speech, SpeechRequest};
+use crate::redaction::Redaction;
 
 /// Bytes of a segment's audio, at most: a minute of 16 kHz FLAC is below 2 MB.
 const SEGMENT_BYTES_MAX: usize = 8 << 20;
@@ -24,13 +25,14 @@ const SEGMENT_BYTES_MAX: usize = 8 << 20;
 pub struct Transcribe {
     effect: Effect,
     speech: Arc<dyn Speech>,
+    redaction: Redaction,
 }
 
 impl Transcribe {
-    /// The stage with its provider.
+    /// The stage with its provider, and with what is done about personal data.
     #[must_use]
-    pub fn new(effect: Effect, speech: Arc<dyn Speech>) -> Self {
-        Self { effect, speech }
+    pub fn new(effect: Effect, speech: Arc<dyn Speech>, redaction: Redaction) -> Self {
+        Self { effect, speech, redaction }
     }
 
     async fn call(&self, segment: &Segment, id: SubmissionId) -> Result<Bytes, Failed> {
@@ -42,7 +44,8 @@ impl Transcribe {
             options: segment.options.clone(),
             idempotency_key: hex(&id.0),
         };
-        let reply = self.speech.transcribe(request).await?;
+        let heard = self.speech.transcribe(request).await;
+        let (reply, redactions) = self.redaction.of(heard, &segment.options)?;
         let mut transcript = Transcript {
             conversation_id: segment.conversation_id.clone(),
             chunk_id: segment.chunk_id.clone(),
@@ -59,6 +62,7 @@ impl Transcribe {
             language: reply.language,
             language_confidence: reply.language_confidence,
             words: reply.words.into_iter().collect(),
+            redactions,
             provider_job_id: reply.provider_job_id,
             latency_ms: Some(reply.latency_ms),
             ..Default::default()

@@ -19,7 +19,7 @@ use hansard_jobs::ports::{
 };
 use hansard_runtime::driver::Process;
 use hansard_runtime::stage::Failed;
-use hansard_schemas::{Options, SplitSegment};
+use hansard_schemas::{Options, SplitSegment, Word};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -29,6 +29,10 @@ pub(crate) enum Answer {
     Ok,
     /// Well, with a text that no log takes.
     Long,
+    /// Well, with this text and its words.
+    Says(String),
+    /// The record is refused for good, and the cause tells this text.
+    Refuses(String),
     Fail {
         class: Class,
         code: &'static str,
@@ -125,6 +129,19 @@ fn refused(code: &'static str) -> Failed {
     Failed::new(Class::Transient, code, "the simulated call failed")
 }
 
+/// The words of a text that somebody says, a tenth of a second each.
+fn words(answer: &Answer, request: &SpeechRequest) -> Vec<Word> {
+    let Answer::Says(text) = answer else { return Vec::new() };
+    let timed = text.split(' ').zip((request.start_ms..).step_by(100));
+    let word = |(text, start_ms): (&str, i64)| Word {
+        text: text.to_owned(),
+        start_ms,
+        end_ms: start_ms + 100,
+        ..Word::default()
+    };
+    timed.map(word).collect()
+}
+
 #[async_trait]
 impl Audio for Fakes {
     fn plan_version(&self) -> &'static str {
@@ -216,9 +233,15 @@ impl Speech for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
+            (Answer::Refuses(cause), _) => Err(Failed::new(Class::Permanent, "http_400", cause)),
+            (Answer::Ok | Answer::Long | Answer::Says(_), Err(_)) => Err(refused("http_500")),
             (well, Ok(())) => Ok(SpeechReply {
-                text: if well == Answer::Long { "l".repeat(1_000_000) } else { format!("said in {audio}") },
+                words: words(&well, &request),
+                text: match well {
+                    Answer::Long => "l".repeat(1_000_000),
+                    Answer::Says(text) => text,
+                    _ => format!("said in {audio}"),
+                },
                 provider: "simulated".to_owned(),
                 model: "one".to_owned(),
                 language: Some("en".to_owned()),
@@ -261,8 +284,8 @@ impl Summarizer for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok | Answer::Long, Ok(())) => {
+            (_, Err(_)) => Err(refused("http_500")),
+            (_, Ok(())) => {
                 let text = format!("{} lines were said", document.lines.len());
                 Ok(SummaryReply { text, ..SummaryReply::default() })
             }
@@ -284,8 +307,8 @@ impl Webhook for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
-            (Answer::Ok | Answer::Long, Err(_)) => Err(refused("http_500")),
-            (Answer::Ok | Answer::Long, Ok(())) => Ok(204),
+            (_, Err(_)) => Err(refused("http_500")),
+            (_, Ok(())) => Ok(204),
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());
         answer

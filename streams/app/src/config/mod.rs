@@ -3,6 +3,7 @@
 mod cluster;
 mod flags;
 mod layers;
+mod redaction;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use hansard_core::id::Millis;
 use hansard_core::redelivery::Policy;
 use hansard_gateway::{Keys, Role};
 use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::redaction::Redaction;
 use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) limits: hansard_gateway::Limits,
     /// Who recognises speech.
     pub(crate) speech: Speech,
+    /// What is done about personal data in what it hears.
+    pub(crate) redaction: Redaction,
     /// Of the audio path.
     pub(crate) audio: Audio,
     /// How webhooks are called.
@@ -166,6 +170,7 @@ impl Config {
             aggregate: aggregate(&mut values, sweep.retention)?,
             limits: limits(&mut values)?,
             speech: speech(&mut values)?,
+            redaction: redaction::read(&mut values)?,
             audio: audio(&mut values)?,
             webhook: webhook(&mut values)?,
             jobs: EFFECT_JOBS

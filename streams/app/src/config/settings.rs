@@ -238,6 +238,16 @@ fn speech() -> Vec<Setting> {
         Setting::new("speech.detail", "words", "words: times of words are asked for; text: only the text."),
         Setting::new("speech.format", "flac", "flac or wav: how the audio is sent to the server."),
         Setting::new("speech.answer-within", "1 min", "How long one call may take."),
+        Setting::new(
+            "speech.redact",
+            "false",
+            "true: what is personal is taken out of every transcript, also where a conversation asks for less; false: where one asks for it.",
+        ),
+        Setting::new(
+            "speech.redaction-rules",
+            "",
+            "A file with further rules of what is personal (TOML), which come before those of the build or replace them.",
+        ),
         Setting::new("speech.children", "1", "Processes with the local model; each takes a core and 400 MB."),
     ]
 }
