@@ -4,6 +4,7 @@
 //! seen; `#` begins a comment. What can be said stands in `script.rs`, what can be seen in `seen.rs`. Nothing goes wrong
 //! by chance, so the outcome must be the same however the tasks are interleaved: each is run under several seeds.
 
+mod canaries;
 mod script;
 mod seen;
 mod traces;

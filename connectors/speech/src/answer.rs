@@ -2,6 +2,7 @@
 
 use hansard_schemas::Word;
 use serde::Deserialize;
+use serde_json::error::Category;
 
 use crate::piece::{Spoken, spread_words};
 use crate::words::{Span, Told, name};
@@ -55,6 +56,16 @@ struct Stretch {
     start: f64,
     end: f64,
     words: Option<Vec<TimedWord>>,
+}
+
+/// Where an answer is none. The reader's own words would repeat what stands there, which may have been said.
+pub(crate) fn place(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Io | Category::Eof => "it ends early",
+        Category::Syntax => "it is no JSON",
+        Category::Data => "it is other JSON",
+    };
+    format!("{what}, at line {} column {}", error.line(), error.column())
 }
 
 /// Reads a transcript from an answer's body.

@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::answer;
 use crate::fetch::ModelFiles;
 use crate::frame::{self, ANSWER_BYTES_MAX, Heard, Load, Reason, Refused};
 
@@ -223,7 +224,8 @@ impl Recognizer {
         };
         match timeout(within, ask).await {
             Ok(Ok((frame::HEARD, payload))) => serde_json::from_slice(&payload).map_err(|error| {
-                Cause::ChildDied.failed(format!("the speech child answers nonsense: {error}"))
+                let place = answer::place(&error);
+                Cause::ChildDied.failed(format!("the speech child answers nonsense: {place}"))
             }),
             Ok(Ok((frame::REFUSED, payload))) => Err(refused(&payload)),
             Ok(Ok((kind, _))) => Err(Cause::ChildDied.failed(unexpected(kind).to_string())),
@@ -301,7 +303,10 @@ fn unexpected(kind: u8) -> io::Error {
 fn refused(payload: &[u8]) -> Failed {
     let Refused { reason, message } = match serde_json::from_slice(payload) {
         Ok(refused) => refused,
-        Err(error) => return Cause::ChildDied.failed(format!("the speech child answers nonsense: {error}")),
+        Err(error) => {
+            let place = answer::place(&error);
+            return Cause::ChildDied.failed(format!("the speech child answers nonsense: {place}"));
+        }
     };
     let cause = match reason {
         Reason::Model => Cause::ModelUnavailable,

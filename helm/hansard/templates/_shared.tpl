@@ -82,12 +82,12 @@ webhooks is notify's; takes the root and the pod's jobs. */}}
 {{- end }}
 
 {{/* The environment of a container: the file with settings, and the files with secrets, whose names are what the settings
-of authorities want; takes what hansard.secrets takes. */}}
+of authorities and of rules want; takes what hansard.secrets takes. */}}
 {{- define "hansard.environment" -}}
 - {name: HANSARD_CONFIG, value: /etc/hansard/settings/hansard.toml}
 - {name: TMPDIR, value: /tmp}
 {{- range $setting, $_ := include "hansard.secrets" . | fromJson }}
-- {name: HANSARD_{{ $setting | upper | replace "." "_" | replace "-" "_" }}{{ if not (hasSuffix ".ca" $setting) }}_FILE{{ end }}, value: /etc/hansard/secrets/{{ $setting }}}
+- {name: HANSARD_{{ $setting | upper | replace "." "_" | replace "-" "_" }}{{ if not (or (hasSuffix ".ca" $setting) (eq "speech.redaction-rules" $setting)) }}_FILE{{ end }}, value: /etc/hansard/secrets/{{ $setting }}}
 {{- end }}
 {{- end }}
 

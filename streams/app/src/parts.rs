@@ -86,7 +86,7 @@ impl Parts {
         let providers = Arc::new(providers::providers(&config, speakers, &ports, metrics.clone()));
         let summarizers = Arc::new(summaries::summarizers(&config, &ports, &registry, metrics)?);
         let Config { keys, cors_origins, aggregate, limits, speech, audio, .. } = config;
-        let Config { jobs, sweep, cluster, webhook, .. } = config;
+        let Config { jobs, sweep, cluster, webhook, redaction, .. } = config;
         let mut gateway = hansard_gateway::Config::new(&bucket, signing_key);
         (gateway.keys, gateway.cors_origins, gateway.rules, gateway.limits) =
             (keys, cors_origins, aggregate.rules, limits);
@@ -122,6 +122,7 @@ impl Parts {
             topics: Arc::new(topics),
             storage,
             jobs: in_line(jobs, &speech),
+            redaction,
             aggregate,
             ordered: OrderedConfig::default(),
         });

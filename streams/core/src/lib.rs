@@ -19,6 +19,7 @@ pub mod fact;
 pub mod id;
 pub mod manifest;
 pub mod passages;
+pub mod redact;
 pub mod redelivery;
 pub mod rules;
 pub mod status;

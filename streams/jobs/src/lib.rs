@@ -14,6 +14,7 @@ pub mod notify;
 pub mod peaks;
 pub mod ports;
 pub mod providers;
+pub mod redaction;
 pub mod slices;
 pub mod split;
 pub mod summaries;

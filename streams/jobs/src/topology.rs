@@ -25,6 +25,7 @@ use crate::merge::Merge;
 use crate::notify::Notify;
 use crate::ports::{Audio, Webhook};
 use crate::providers::Providers;
+use crate::redaction::Redaction;
 use crate::split::Split;
 use crate::summaries::Summarizers;
 use crate::summarize::Summarize;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub storage: Arc<Storage>,
     /// Of each effect job.
     pub jobs: BTreeMap<Stage, JobSettings>,
+    /// Of transcribe.
+    pub redaction: Redaction,
     /// Of the aggregator.
     pub aggregate: AggregateConfig,
     /// Of its loop.
@@ -135,7 +138,7 @@ pub async fn run(
             let Connectors { providers, links, callbacks, .. } = connectors;
             policy.attempts =
                 policy.attempts.saturating_mul(u32::try_from(providers.chain_max()).unwrap_or(1));
-            Arc::new(Transcribe::new(effect, providers, links, callbacks))
+            Arc::new(Transcribe::new(effect, providers, links, callbacks, settings.redaction.clone()))
         }
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
         Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizers)),

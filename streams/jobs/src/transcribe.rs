@@ -1,7 +1,7 @@
 //! The stage transcribe: a segment becomes text.
 //!
 //! Consumes: `Segment`, `Callback`. Emits: `Transcript`, or `Failure`. Key: the conversation. Effect: one submission to a
-//! provider, kept in the journal before anything is emitted; a job that takes long is parked, and looked at again. Bad
+//! provider, kept in the journal before anything is emitted, redacted where that is asked for; a job that takes long is parked, and looked at again. Bad
 //! input: permanent failure. A callback is a hint: it may complete a job sooner, and never fails one.
 
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::callback::{CallbackUrls, Token};
 use crate::effects::{Effect, digest, event_of, fetch, journal_key, name, result};
 use crate::ports::{JobState, SegmentAudio, SpeechReply, SpeechRequest, Submitted};
 use crate::providers::{Named, Providers};
+use crate::redaction::Redaction;
 
 /// Bytes of a segment's audio, at most: a minute of 16 kHz FLAC is below 2 MB.
 const SEGMENT_BYTES_MAX: usize = 8 << 20;
@@ -48,6 +49,7 @@ pub struct Transcribe {
     providers: Arc<Providers>,
     links: Arc<dyn Links>,
     callbacks: Option<CallbackUrls>,
+    redaction: Redaction,
 }
 
 /// One segment on its way.
@@ -65,8 +67,9 @@ impl Transcribe {
         providers: Arc<Providers>,
         links: Arc<dyn Links>,
         callbacks: Option<CallbackUrls>,
+        redaction: Redaction,
     ) -> Self {
-        Self { effect, providers, links, callbacks }
+        Self { effect, providers, links, callbacks, redaction }
     }
 
     async fn segment(&self, segment: &Segment, input: &Input) -> Result<Answer, Failed> {
@@ -80,7 +83,8 @@ impl Transcribe {
             Look::Job { submission, since, job } => task.check(submission, since, &job).await,
             Look::Free(before) => task.submit(&before, input).await,
         };
-        match found? {
+        // What went wrong may repeat what was said.
+        match found.map_err(|failed| self.redaction.failure(failed, &segment.options))? {
             Found::Result(bytes) => emit(key, &bytes),
             Found::UnderWay(again) => Ok(Answer::Parked(again)),
         }
@@ -302,7 +306,7 @@ impl Task<'_> {
             }),
             start_ms: segment.start_ms,
             end_ms: segment.end_ms,
-            redact: segment.options.redact_pii.unwrap_or(false),
+            redact: stage.redaction.applies(&segment.options),
             options,
             idempotency_key: hex(&submission.0),
             callback: stage.callbacks.as_ref().map(|urls| urls.url(named.name, &token)),
@@ -313,6 +317,7 @@ impl Task<'_> {
     fn transcript(&self, named: Named<'_>, reply: SpeechReply, latency: Millis) -> Bytes {
         let segment = self.segment;
         let cost = named.cost(&reply);
+        let (reply, redactions) = self.stage.redaction.heard(reply, &segment.options);
         let mut transcript = Transcript {
             conversation_id: segment.conversation_id.clone(),
             chunk_id: segment.chunk_id.clone(),
@@ -329,6 +334,7 @@ impl Task<'_> {
             language: reply.language,
             language_confidence: reply.language_confidence,
             words: reply.words.into_iter().collect(),
+            redactions,
             provider_job_id: reply.call_id,
             latency_ms: Some(latency.0),
             cost_micros: cost.map(|(micros, _)| micros),

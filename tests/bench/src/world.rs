@@ -15,6 +15,7 @@ use hansard_core::id::Timestamp;
 use hansard_embedded::{Config, Engine};
 use hansard_jobs::aggregate::AggregateConfig;
 use hansard_jobs::effects::Storage;
+use hansard_jobs::redaction::Redaction;
 use hansard_jobs::topology::{Settings, aggregate};
 use hansard_runtime::metrics::Families;
 use hansard_runtime::ordered::OrderedConfig;
@@ -48,6 +49,7 @@ pub(crate) async fn aggregator(ports: Ports, stop: watch::Receiver<bool>) -> Res
         topics: Arc::new(Topics::default()),
         storage: Arc::new(Storage::new("bench")),
         jobs: BTreeMap::new(),
+        redaction: Redaction::built_in()?,
         aggregate: AggregateConfig::default(),
         ordered: OrderedConfig::default(),
     };

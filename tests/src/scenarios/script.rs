@@ -295,7 +295,8 @@ impl Script {
             bytes: words.number("bytes"),
             prefix: words.valued.get("prefix").map(|prefix| (*prefix).to_owned()),
         };
-        self.producer.upload(&chunk, !words.has("absent"))
+        let options = words.has("redact").then(|| Options { redact_pii: Some(true), ..Options::default() });
+        hansard_schemas::Upload { options, ..self.producer.upload(&chunk, !words.has("absent")) }
     }
 }
 

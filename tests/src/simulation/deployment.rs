@@ -1,12 +1,13 @@
 //! A deployment in a world: processes that run jobs as they ship, crash, and are started again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hansard_core::id::{Digest, Millis, Timestamp};
 use hansard_jobs::aggregate::AggregateConfig;
 use hansard_jobs::effects::{Storage, journal_key};
+use hansard_jobs::redaction::Redaction;
 use hansard_jobs::sweep::{Reach, Report, Sweep, SweepConfig, SweepError, SweepMetrics};
 use hansard_jobs::topology::{self, Connectors, JOBS, JobSettings, Settings};
 use hansard_runtime::driver::{Process, ProcessId, World, WorldConfig};
@@ -22,6 +23,10 @@ use super::{speech, summary};
 /// When every world begins: the first of January 2026.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
 
+/// Compiled once, for thousands of worlds.
+static BUILT_IN: LazyLock<Redaction> =
+    LazyLock::new(|| Redaction::built_in().expect("the rules of the build"));
+
 /// A process and what it runs.
 struct Seat {
     process: Process,
@@ -34,6 +39,7 @@ pub(crate) struct Deployment {
     pub(crate) world: World,
     pub(crate) ledger: Shared,
     pub(crate) jobs: BTreeMap<Stage, JobSettings>,
+    pub(crate) redaction: Redaction,
     pub(crate) aggregate: AggregateConfig,
     pub(crate) ordered: OrderedConfig,
     pub(crate) sweep: SweepConfig,
@@ -60,6 +66,7 @@ impl Deployment {
             world: World::new(config),
             ledger: Shared::default(),
             jobs: JOBS.iter().map(|job| (*job, JobSettings::of(*job))).collect(),
+            redaction: BUILT_IN.clone(),
             aggregate: AggregateConfig::default(),
             ordered: OrderedConfig::default(),
             sweep: SweepConfig::default(),
@@ -85,6 +92,7 @@ impl Deployment {
             topics: Arc::new(Topics::default()),
             storage: Arc::new(Storage::new("b")),
             jobs: self.jobs.clone(),
+            redaction: self.redaction.clone(),
             aggregate: self.aggregate.clone(),
             ordered: self.ordered.clone(),
         };

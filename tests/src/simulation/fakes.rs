@@ -29,6 +29,10 @@ pub(crate) enum Answer {
     Ok,
     /// Well, with a text that no log takes.
     Long,
+    /// Well, with this text and its words.
+    Says(String),
+    /// The record is refused for good, and the cause tells this text.
+    Refuses(String),
     Fail {
         class: Class,
         code: &'static str,

@@ -20,7 +20,7 @@ use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::Failed;
-use hansard_schemas::{Callback, Record, Topic, encode, partition_for};
+use hansard_schemas::{Callback, Record, Topic, Word, encode, partition_for};
 
 use super::fakes::{Answer, Fakes, hash, refused};
 
@@ -121,14 +121,32 @@ pub(crate) fn call_back(world: &World, partitions: u32, effect: &str, job: &str)
     world.produce(&Outgoing { to, key: Some(key), value: Some(encode(&record)), headers: Vec::new() });
 }
 
-fn heard(audio: &str, request: &SpeechRequest, long: bool) -> SpeechReply {
+fn heard(audio: &str, request: &SpeechRequest, answer: &Answer) -> SpeechReply {
     SpeechReply {
-        text: if long { "l".repeat(1_000_000) } else { format!("said in {audio}") },
+        words: words(answer, request),
+        text: match answer {
+            Answer::Long => "l".repeat(1_000_000),
+            Answer::Says(text) => text.clone(),
+            _ => format!("said in {audio}"),
+        },
         model: "one".to_owned(),
         language: Some("en".to_owned()),
         audio_ms: request.end_ms - request.start_ms,
         ..SpeechReply::default()
     }
+}
+
+/// The words of a text that somebody says, a tenth of a second each.
+fn words(answer: &Answer, request: &SpeechRequest) -> Vec<Word> {
+    let Answer::Says(text) = answer else { return Vec::new() };
+    let timed = text.split(' ').zip((request.start_ms..).step_by(100));
+    let word = |(text, start_ms): (&str, i64)| Word {
+        text: text.to_owned(),
+        start_ms,
+        end_ms: start_ms + 100,
+        ..Word::default()
+    };
+    timed.map(word).collect()
 }
 
 impl Fakes {
@@ -189,6 +207,7 @@ impl Speech for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
+            (Answer::Refuses(cause), _) => Err(Failed::new(Class::Permanent, "http_400", cause)),
             (_, Err(_)) => Err(refused("http_500")),
             (job @ Answer::Job { silent, .. }, Ok(())) => {
                 let id = self.begin_job(&audio, &job, request);
@@ -199,7 +218,7 @@ impl Speech for Fakes {
                 };
                 answered.map(|()| Submitted::Job(id)).map_err(|_| refused("http_500"))
             }
-            (well, Ok(())) => Ok(Submitted::Reply(heard(&audio, request, well == Answer::Long))),
+            (well, Ok(())) => Ok(Submitted::Reply(heard(&audio, request, &well))),
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());
         answer
@@ -218,7 +237,7 @@ impl Speech for Fakes {
         }
         Ok(match job.failure {
             Some((class, code)) => JobState::Ended(Failed::new(class, code, "as told")),
-            None => JobState::Done(heard(&job.audio, request, false)),
+            None => JobState::Done(heard(&job.audio, request, &Answer::Ok)),
         })
     }
 
@@ -266,7 +285,7 @@ impl Speech for Second {
         let name = format!("second/{}", audio.split(' ').next().unwrap_or_default());
         let (call, _) = self.0.ledger.begin(&name, &request.idempotency_key, now);
         self.0.ledger.end(call, now, true);
-        Ok(Submitted::Reply(heard(&audio, request, false)))
+        Ok(Submitted::Reply(heard(&audio, request, &Answer::Ok)))
     }
 
     async fn probe(&self) -> Result<(), Failed> {

@@ -3,6 +3,7 @@
 mod cluster;
 mod flags;
 mod layers;
+mod redaction;
 mod settings;
 mod speech;
 mod summary;
@@ -22,6 +23,7 @@ use hansard_core::id::Millis;
 use hansard_core::redelivery::Policy;
 use hansard_gateway::{Keys, Role};
 use hansard_jobs::aggregate::AggregateConfig;
+use hansard_jobs::redaction::Redaction;
 use hansard_jobs::sweep::SweepConfig;
 use hansard_jobs::topology::JobSettings;
 use hansard_schemas::{RETRY_TIERS, Stage};
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) speech: Speech,
     /// Who writes summaries.
     pub(crate) summary: Summary,
+    /// What is done about personal data in what it hears.
+    pub(crate) redaction: Redaction,
     /// Of the audio path.
     pub(crate) audio: Audio,
     /// How webhooks are called.
@@ -158,6 +162,7 @@ impl Config {
             limits: limits(&mut values)?,
             speech: speech::read(&mut values)?,
             summary: summary::read(&mut values)?,
+            redaction: redaction::read(&mut values)?,
             audio: audio(&mut values)?,
             webhook: webhook(&mut values)?,
             jobs: EFFECT_JOBS

@@ -100,6 +100,16 @@ pub(super) fn settings() -> Vec<Setting> {
             "",
             "The gateway's address as providers reach it, where they tell that a job has ended; without it they are asked.",
         ),
+        Setting::new(
+            "speech.redact",
+            "false",
+            "true: what is personal is taken out of every transcript, also where a conversation asks for less; false: where one asks for it.",
+        ),
+        Setting::new(
+            "speech.redaction-rules",
+            "",
+            "A file with further rules of what is personal (TOML), which come before those of the build or replace them.",
+        ),
         Setting::new("speech.currency", "USD", "The currency of prices."),
         Setting::new("local.children", "1", "Processes with the local model; each takes a core and 400 MB."),
         Setting::new("openai.url", "https://api.openai.com", "The server's address.").common(),

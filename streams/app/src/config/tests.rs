@@ -165,6 +165,7 @@ fn values_are_taken_up_to_their_limits() {
         ("summary.structure", "schema", "object", &["text"]),
         ("summary.price-in", "", "0.15", &["-1", "0.1234567"]),
         ("summary.calls-per-second", "0.001", "100000", &["0", "-1", "fast"]),
+        ("speech.redact", "true", "false", &["", "yes"]),
         ("topics.partitions", "1", "1024", &["0", "1025"]),
         ("topics.prefix", "", "a-Z_9.", &["a/b"]),
         ("instance", "", "a-Z_9.", &["a b"]),
@@ -202,6 +203,39 @@ fn a_summary_has_room_for_what_is_summarised() {
     let least = server.chat.tokens_min() - server.chat.answer_tokens_max + 1_000;
     of(least).expect("just enough");
     assert!(matches!(of(least - 1), Err(ConfigError::Contradiction(cause)) if cause.contains("summary.answer-tokens")));
+}
+
+#[test]
+fn a_floor_of_redaction_holds_for_everybody() {
+    let asked = |redact_pii| hansard_schemas::Options { redact_pii, ..Default::default() };
+    for (text, expected) in [("", [false, false, true]), ("speech.redact = true", [true, true, true])] {
+        let redaction = config(text).expect("reads").redaction;
+        let applied = [None, Some(false), Some(true)].map(|asks| redaction.applies(&asked(asks)));
+        assert_eq!(applied, expected, "{text}");
+    }
+}
+
+#[test]
+fn wrong_rules_of_redaction_are_told_with_file_and_rule() {
+    let rule = "[[rule]]\nkind = \"member\"\nlabel = \"[MEMBER]\"\npattern = 'M-[0-9]{6}'\n";
+    let read = |text: &str| {
+        let rules = file(text);
+        let path = rules.path().display().to_string();
+        config(&format!("speech.redaction-rules = \"{path}\"")).map_err(|error| (path, error.to_string()))
+    };
+    read(rule).expect("reads");
+    for (text, expected) in [
+        (rule.replace("{6}", "{6"), "rule 1 (kind \"member\"): the pattern is wrong"),
+        (rule.replace("{6}", "+"), "rule 1 (kind \"member\"): the pattern can match more than 4096 bytes"),
+        (format!("{rule}chek = \"card\""), "unknown field `chek`, expected one of `kind`"),
+        (format!("{rule}check = \"lune\""), "there is no check \"lune\"; known are card,"),
+    ] {
+        let (path, told) = read(&text).expect_err(&text);
+        assert!(told.starts_with(&format!("speech.redaction-rules is wrong: {path}: ")), "{told}");
+        assert!(told.contains(expected), "{told}");
+    }
+    let missing = config("speech.redaction-rules = \"/none\"").expect_err("no file").to_string();
+    assert!(missing.starts_with("speech.redaction-rules is wrong: cannot read /none"), "{missing}");
 }
 
 #[test]

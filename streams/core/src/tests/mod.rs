@@ -12,8 +12,10 @@ mod facts;
 mod ids;
 mod mutants;
 mod passages;
+mod personal;
 mod plain;
 mod properties;
+mod redacted;
 mod redelivery;
 mod scenario;
 
