@@ -16,7 +16,7 @@ use hansard_runtime::pace::{Pace, PaceLimits};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Stage;
-use hansard_speech::{Local, LocalConfig, OpenAi};
+use hansard_speech::{AssemblyAi, Local, LocalConfig, OpenAi};
 
 use crate::config::{Config, Kind, Terms};
 use crate::model;
@@ -35,6 +35,10 @@ pub(crate) async fn speakers(config: &Config, transcribes: bool) -> Result<Speak
             Kind::OpenAi => {
                 let server = OpenAi::new(config.speech.openai.clone());
                 Arc::new(server.context("openai cannot be set up")?)
+            }
+            Kind::AssemblyAi => {
+                let server = AssemblyAi::new(config.speech.assemblyai.clone());
+                Arc::new(server.context("assemblyai cannot be set up")?)
             }
             Kind::Local if !transcribes => Arc::new(Elsewhere),
             Kind::Local => {
@@ -62,6 +66,7 @@ pub(crate) fn providers(
     let named = speakers.into_iter().map(|(kind, speech)| {
         let Terms { pace, price, budget } = match kind {
             Kind::OpenAi => config.speech.openai_terms.clone(),
+            Kind::AssemblyAi => config.speech.assemblyai_terms.clone(),
             // Its own queue and the job's slots bound it; it costs nothing but this machine.
             Kind::Local => Terms {
                 pace: PaceLimits { per_second: 100_000.0, at_once: 10_000 },

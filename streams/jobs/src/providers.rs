@@ -281,3 +281,6 @@ impl ProviderMetrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use hansard_core::id::Millis;
 use hansard_jobs::providers::Price;
 use hansard_provider::{Secret, ServiceConfig};
 use hansard_runtime::pace::PaceLimits;
-use hansard_speech::{AudioFormat, Detail, OpenAiConfig};
+use hansard_speech::{AssemblyAiConfig, AudioBy, AudioFormat, Detail, OpenAiConfig};
 
 use super::layers::{ConfigError, Values};
 use super::settings::Setting;
@@ -33,6 +33,10 @@ pub(crate) struct Speech {
     pub(crate) openai: OpenAiConfig,
     /// Pace and price of it.
     pub(crate) openai_terms: Terms,
+    /// AssemblyAI.
+    pub(crate) assemblyai: AssemblyAiConfig,
+    /// Pace and price of it.
+    pub(crate) assemblyai_terms: Terms,
 }
 
 /// A provider.
@@ -42,6 +46,8 @@ pub(crate) enum Kind {
     Local,
     /// A server with OpenAI's call.
     OpenAi,
+    /// AssemblyAI.
+    AssemblyAi,
 }
 
 /// What is agreed with a provider.
@@ -55,7 +61,8 @@ pub(crate) struct Terms {
     pub(crate) budget: Option<Millis>,
 }
 
-const KINDS: [(&str, Kind); 2] = [("local", Kind::Local), ("openai", Kind::OpenAi)];
+const KINDS: [(&str, Kind); 3] =
+    [("local", Kind::Local), ("openai", Kind::OpenAi), ("assemblyai", Kind::AssemblyAi)];
 
 impl Kind {
     /// Its name in records, metrics and settings.
@@ -77,7 +84,7 @@ pub(super) fn settings() -> Vec<Setting> {
         Setting::new(
             "speech.provider",
             "local",
-            "local: a model on this machine; openai: any server with OpenAI's call.",
+            "local: a model on this machine; openai: any server with OpenAI's call; assemblyai.",
         )
         .common(),
         Setting::new(
@@ -102,6 +109,22 @@ pub(super) fn settings() -> Vec<Setting> {
         Setting::new("openai.model", "whisper-1", "The model, unless a conversation names another."),
         Setting::new("openai.detail", "words", "words: times of words are asked for; text: only the text."),
         Setting::new("openai.format", "flac", "flac or wav: how the audio is sent."),
+        Setting::new("assemblyai.url", "https://api.assemblyai.com", "The server's address, which chooses the region."),
+    ]);
+    all.extend(of_server("assemblyai", ("50", "64")));
+    let usual = AssemblyAiConfig::new("");
+    all.extend([
+        Setting::new("assemblyai.models", usual.models.join(","), "The models by preference, by commas."),
+        Setting::new(
+            "assemblyai.audio",
+            "upload",
+            "upload: the audio is sent; link: it is fetched by a link to the object, which must be reachable from there.",
+        ),
+        Setting::new(
+            "assemblyai.redact",
+            usual.redact_policies.join(","),
+            "What is redacted there where a conversation asks for it, by the provider's names; empty for nothing.",
+        ),
     ]);
     all
 }
@@ -143,6 +166,7 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
     openai.detail = values.take_by("openai.detail", |text| one_of(text, &DETAILS))?;
     const FORMATS: [(&str, AudioFormat); 2] = [("flac", AudioFormat::Flac), ("wav", AudioFormat::Wav)];
     openai.format = values.take_by("openai.format", |text| one_of(text, &FORMATS))?;
+    let (assemblyai, assemblyai_terms) = assemblyai(values, answer_within, &currency)?;
     Ok(Speech {
         order: order.into_iter().chain(fallback).collect(),
         also,
@@ -152,7 +176,28 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
         children: values.take_within("local.children", 1..=64, "1 to 64")?,
         openai,
         openai_terms: terms(values, "openai", &currency)?,
+        assemblyai,
+        assemblyai_terms,
     })
+}
+
+fn assemblyai(
+    values: &mut Values,
+    answer_within: Duration,
+    currency: &str,
+) -> Result<(AssemblyAiConfig, Terms), ConfigError> {
+    let mut config = AssemblyAiConfig::new(values.take::<String>("assemblyai.url")?);
+    let cause = "assemblyai.ca is set, and assemblyai.url is no https address";
+    server(values, "assemblyai", &mut config.service, cause)?;
+    config.service.answer_within = answer_within;
+    config.models = values.take_by("assemblyai.models", |text| match Vec::<String>::read(text)? {
+        models if models.is_empty() => Err("a model is wanted".to_owned()),
+        models => Ok(models),
+    })?;
+    const WAYS: [(&str, AudioBy); 2] = [("upload", AudioBy::Upload), ("link", AudioBy::Link)];
+    config.audio = values.take_by("assemblyai.audio", |text| one_of(text, &WAYS))?;
+    config.redact_policies = values.take("assemblyai.redact")?;
+    Ok((config, terms(values, "assemblyai", currency)?))
 }
 
 /// Key and authorities of a server.

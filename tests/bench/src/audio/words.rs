@@ -2,11 +2,16 @@
 //! cut them, both from the same decoded samples.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_audio::{Decoder, Limits, PlanMs, SegmentAudio, SplitRequest};
-use hansard_speech::{Local, LocalConfig, ModelFiles, Request, Speech as _};
+use hansard_jobs::ports::{Speech as _, SpeechRequest, Submitted};
+use hansard_runtime::stage::Failed;
+use hansard_schemas::Options;
+use hansard_speech::{Local, LocalConfig, ModelFiles};
 use tokio::sync::mpsc;
 
 use super::material::cache;
@@ -71,6 +76,20 @@ fn model(files: ModelFiles) -> Result<Local> {
     Ok(Local::new(LocalConfig::new(program, vec!["speech-child".into()], files)))
 }
 
+/// Audio that is at hand.
+struct Held(Bytes);
+
+#[async_trait]
+impl hansard_jobs::ports::SegmentAudio for Held {
+    async fn bytes(&self) -> Result<Bytes, Failed> {
+        Ok(self.0.clone())
+    }
+
+    async fn link(&self) -> Result<String, Failed> {
+        unreachable!("a model on this machine follows no links")
+    }
+}
+
 /// The text of all segments, and how many there are.
 async fn transcribe(model: &Local, recording: &Path, plan: PlanMs) -> Result<(String, usize)> {
     let (sender, mut receiver) = mpsc::channel::<SegmentAudio>(1);
@@ -79,17 +98,19 @@ async fn transcribe(model: &Local, recording: &Path, plan: PlanMs) -> Result<(St
     let collect = async {
         let mut texts = Vec::new();
         while let Some(SegmentAudio { segment, flac }) = receiver.recv().await {
-            let request = Request {
-                audio: Bytes::from(flac),
+            let request = SpeechRequest {
+                audio: Arc::new(Held(Bytes::from(flac))),
                 start_ms: i64::try_from(segment.start_ms)?,
                 end_ms: i64::try_from(segment.end_ms)?,
-                language: None,
-                keyterms: Vec::new(),
-                model: None,
-                diarize: false,
+                options: Options::default(),
+                redact: false,
                 idempotency_key: String::new(),
+                callback: None,
             };
-            texts.push(model.transcribe(request).await?.text);
+            match model.submit(&request).await? {
+                Submitted::Reply(reply) => texts.push(reply.text),
+                Submitted::Job(job) => bail!("job {job} instead of an answer"),
+            }
         }
         anyhow::Ok(texts)
     };
