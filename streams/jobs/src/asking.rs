@@ -18,7 +18,7 @@ pub(crate) struct Asking {
     /// How long one call may take, and then whether the provider answers at all.
     answer_within: Millis,
     probe_within: Millis,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ProviderMetrics,
 }
 

@@ -49,9 +49,11 @@ fn read(text: &str) -> Option<Token> {
     (token.to_string() == text).then_some(token)
 }
 
+type Url = dyn Fn(&str, &str) -> String + Send + Sync;
+
 /// Makes the URLs that providers call back; whoever holds one can tell that its job has ended, and nothing else.
 #[derive(Clone)]
-pub struct CallbackUrls(Arc<dyn Fn(&str, &str) -> String + Send + Sync>);
+pub struct CallbackUrls(Arc<Url>);
 
 impl CallbackUrls {
     /// From what makes an URL of a provider's name and a token's text; it signs the text.

@@ -198,11 +198,15 @@ fn values_are_taken_up_to_their_limits() {
 
 #[test]
 fn a_summary_has_room_for_what_is_summarised() {
-    let of = |tokens_max: usize| config(&format!("summary.answer-tokens = 1000\nsummary.tokens-max = {tokens_max}\n"));
+    let of = |tokens_max: usize| {
+        config(&format!("summary.answer-tokens = 1000\nsummary.tokens-max = {tokens_max}\n"))
+    };
     let server = config("summary.provider = \"openai\"").expect("reads").summary.server.expect("a server");
     let least = server.chat.tokens_min() - server.chat.answer_tokens_max + 1_000;
     of(least).expect("just enough");
-    assert!(matches!(of(least - 1), Err(ConfigError::Contradiction(cause)) if cause.contains("summary.answer-tokens")));
+    assert!(
+        matches!(of(least - 1), Err(ConfigError::Contradiction(cause)) if cause.contains("summary.answer-tokens"))
+    );
 }
 
 #[test]

@@ -135,7 +135,7 @@ async fn a_provider_that_never_answers_is_told_within_the_jobs_bound() {
         let failed = failed.expect_err("nobody answers");
         assert_eq!((failed.class, failed.code), (class, "timeout"), "{failed}");
         // Of two minutes, and a probe takes an eighth of them.
-        assert_eq!(providers.clock.now(), Timestamp(by));
+        assert_eq!(providers.asking.clock.now(), Timestamp(by));
     }
 }
 
