@@ -1,5 +1,6 @@
 //! The crate's tests: the real model over real recordings, real child processes, a real HTTP server.
 
+mod assemblyai;
 mod child;
 mod fetching;
 mod http;
