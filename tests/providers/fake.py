@@ -166,7 +166,7 @@ class Provider:
     def __init__(self, options):
         self.options = options
         self.ledger = open(options.ledger, "a", encoding="utf-8", buffering=1)
-        self.calls, self.open_calls, self.seen = 0, 0, {}
+        self.calls, self.open_calls, self.seen, self.huge = 0, 0, {}, None
         self.room = asyncio.Semaphore(options.concurrency)
 
     async def answer(self, call):
@@ -198,8 +198,9 @@ class Provider:
             raise Refusal(429, "rate_limit_exceeded", "slow down", headers | wait)
         if fault == "server_error":
             raise Refusal(503, "server_error", "out of order", headers)
-        bodies = {"garbage": "<!doctype html><title>Please sign in</title>", "empty": "", "wrong": wrong,
-                  "huge": json.dumps({"text": "x" * self.options.huge_bytes})}
+        if fault == "huge":
+            self.huge = self.huge or json.dumps({"text": "x" * self.options.huge_bytes})
+        bodies = {"garbage": "<!doctype html><title>Please sign in</title>", "empty": "", "wrong": wrong, "huge": self.huge}
         return 200, headers, bodies[fault]
 
     async def serve(self, reader, writer):

@@ -2,8 +2,10 @@
 
 mod assemblyai;
 mod child;
+mod fakes;
 mod fetching;
 mod http;
+mod jobs;
 mod ledger;
 mod pieces;
 mod real;
