@@ -29,9 +29,7 @@ pub enum Cause {
     BadResponse,
     /// What is sent is larger or longer than the provider takes.
     TooLarge,
-    /// The audio is not 16 kHz mono FLAC.
-    Undecodable,
-    /// The provider cannot read the audio that it was sent, although it can be decoded.
+    /// Who was to hear the audio cannot read it: it is not 16 kHz mono FLAC, or it is and the provider takes that for none.
     UnsupportedAudio,
     /// The audio is shorter than the provider takes.
     TooShort,
@@ -92,7 +90,6 @@ impl Cause {
             Self::Status { status, account, told } => of_status(status, account, told),
             Self::BadResponse => (Transient, "bad_response"),
             Self::TooLarge => (Permanent, "too_large"),
-            Self::Undecodable => (Permanent, "undecodable_audio"),
             Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
             Self::TooShort => (Permanent, "too_short"),
             Self::AudioUnreachable => (Transient, "audio_unreachable"),

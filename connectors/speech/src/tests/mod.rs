@@ -1,6 +1,7 @@
 //! The crate's tests: the real model over real recordings, real child processes, a real HTTP server.
 
 mod assemblyai;
+mod causes;
 mod child;
 mod fakes;
 mod fetching;
