@@ -12,7 +12,6 @@ is its own count of what it was sent, `billed` marks the calls for which a real 
 the seed, the message and how often it came, not on the order in which calls arrive, so a run can be repeated.
 """
 
-import argparse
 import asyncio
 import hashlib
 import json
@@ -20,8 +19,8 @@ import random
 import re
 import time
 
-import fake_speech
-from fake_speech import Refusal, text_of
+import fake
+from fake import Held, Refusal, text_of
 
 # What the real call takes; of what is not served below the value must be the default.
 FIELDS = {"model", "messages", "response_format", "max_completion_tokens", "max_tokens", "n", "stream", "temperature", "top_p",
@@ -30,6 +29,7 @@ ROLES = {"system", "developer", "user", "assistant"}
 FAULTS = ["rate_limited", "server_error", "timeout", "garbage", "empty", "huge", "unfit", "length", "refused", "other_model"]
 UNBILLED = {"rate_limited", "server_error"}
 ITEMS_MAX = 150
+BODY_BYTES_MAX = 26_000_000
 
 
 def tokens_of(text):
@@ -122,13 +122,19 @@ def check_request(body):
     return request, limits[0] if limits else 1_000
 
 
-class Chat(fake_speech.Provider):
-    """The server's state."""
+class Chat(fake.Provider):
+    """OpenAI's chat call."""
+
+    def refused(self, refusal):
+        return {"error": {"message": str(refusal), "type": "invalid_request_error", "param": None, "code": refusal.code}}
+
+    def check_key(self, call):
+        if self.options.key and call.headers.get("authorization") != f"Bearer {self.options.key}":
+            raise Refusal(401, "invalid_api_key", "the key is missing or wrong")
 
     def draw(self, sha256_hex):
         """What happens to this call: `ok` or the name of a fault."""
-        nth = self.seen[sha256_hex] = self.seen.get(sha256_hex, 0) + 1
-        draw = random.Random(f"{self.options.seed}/{sha256_hex}/{nth}").random()
+        draw = random.Random(f"{self.options.seed}/{sha256_hex}/{self.nth(sha256_hex)}").random()
         for fault in FAULTS:
             share = getattr(self.options, fault)
             if draw < share:
@@ -136,46 +142,44 @@ class Chat(fake_speech.Provider):
             draw -= share
         return "ok"
 
-    def note(self, headers, call, outcome, status):
+    def note(self, call, about, outcome, status):
         """Appends a call to the ledger; its id."""
-        self.calls += 1
-        line = {"call": self.calls, "time": time.time(), "idempotency_key": headers.get("idempotency-key"), **call,
-                "outcome": outcome, "status": status, "billed": status in (200, None) and outcome not in UNBILLED}
-        self.ledger.write(json.dumps(line) + "\n")
-        self.ledger.flush()
-        return f"req-{self.calls}"
+        number = self.record(call, idempotency_key=call.headers.get("idempotency-key"), **about, outcome=outcome,
+                             status=status, billed=status in (200, None) and outcome not in UNBILLED)
+        return {"X-Request-Id": f"req-{number}"}
 
-    async def complete(self, headers, body):
-        """Answers one call: status, further headers, body; or None where no answer is to be sent."""
-        call = {}
+    async def complete(self, call):
+        """Answers one call."""
+        about = {}
         try:
-            self.check_key(headers)
+            body = await call.body(BODY_BYTES_MAX)
+            self.check_key(call)
             request, limit = check_request(body)
             contents = [message["content"] for message in request["messages"]]
             tokens = sum(tokens_of(content) + 4 for content in contents)
             tokens += tokens_of(json.dumps(request.get("response_format", {})))
             sha256_hex = hashlib.sha256(contents[-1].encode()).hexdigest()
             kinds = [kind for kind in ("transcript", "summaries") if f'"{kind}":' in contents[-1]]
-            call = {"sha256": sha256_hex, "model": request["model"], "roles": [m["role"] for m in request["messages"]],
-                    "kind": kinds[0] if kinds else "other", "tokens": tokens, "limit": limit}
+            about = {"sha256": sha256_hex, "model": request["model"], "roles": [m["role"] for m in request["messages"]],
+                     "kind": kinds[0] if kinds else "other", "tokens": tokens, "limit": limit}
             if self.options.model and request["model"] != self.options.model:
                 raise Refusal(404, "model_not_found", f"there is no model {request['model']!r}")
             if self.options.context and tokens + limit > self.options.context:
                 raise Refusal(400, "context_length_exceeded", f"{tokens} + {limit} tokens are too many")
         except Refusal as refusal:
-            self.note(headers, call, refusal.code, refusal.status)
+            self.note(call, about, refusal.code, refusal.status)
             raise
         outcome = self.draw(sha256_hex)
         status = {"rate_limited": 429, "server_error": 503, "timeout": None}.get(outcome, 200)
-        further = {"X-Request-Id": self.note(headers, call, outcome, status)}
+        further = self.note(call, about, outcome, status)
         if outcome == "timeout":
-            return None
+            raise Held
         await asyncio.sleep(self.options.delay_ms / 1000)
         if outcome == "rate_limited":
             wait = {"Retry-After": str(self.options.retry_after_s)}
-            return 429, further | wait, Refusal(429, "rate_limit_exceeded", "slow down").body()
+            raise Refusal(429, "rate_limit_exceeded", "slow down", further | wait)
         if outcome == "server_error":
-            return 503, further, Refusal(503, "server_error", "out of order").body()
+            raise Refusal(503, "server_error", "out of order", further)
         if outcome == "garbage":
             return 200, further, "<!doctype html><title>Please sign in</title>"
         return 200, further, self.completion(request, contents[-1], tokens, outcome)
@@ -201,35 +205,32 @@ class Chat(fake_speech.Provider):
                 "choices": [] if outcome == "empty" else choices,
                 "usage": {"prompt_tokens": tokens, "completion_tokens": written, "total_tokens": tokens + written}}
 
-    async def answer(self, method, path, headers, body):
+    async def answer(self, call):
         """Finds the call that is meant."""
-        if (method, path) == ("POST", "/v1/chat/completions"):
-            if headers.get("content-type", "").partition(";")[0] != "application/json":
+        if (call.method, call.path) == ("POST", "/v1/chat/completions"):
+            if call.headers.get("content-type", "").partition(";")[0] != "application/json":
                 raise Refusal(415, "not_json", "application/json is expected")
-            return await self.complete(headers, body)
-        if (method, path) == ("GET", "/v1/models"):
-            self.check_key(headers)
+            return await self.complete(call)
+        if (call.method, call.path) == ("GET", "/v1/models"):
+            self.check_key(call)
             model = {"id": self.options.model or "fake", "object": "model", "created": 0, "owned_by": "tests"}
             return 200, {}, {"object": "list", "data": [model]}
-        raise Refusal(404, "not_found", f"there is no {method} {path}")
+        raise Refusal(404, "not_found", f"there is no {call.method} {call.path}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ledger", required=True, help="file that gets a line a call; appended to")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--certificate", help="file with key and certificate; with it only TLS is spoken")
-    parser.add_argument("--key", help="the only bearer token that is taken; without it none is needed")
+    parser = fake.arguments(__doc__.splitlines()[0])
     parser.add_argument("--model", help="the only model that there is; without it any is taken")
     parser.add_argument("--context", type=int, default=0, help="tokens of a request and its answer, at most; 0: any")
-    parser.add_argument("--seed", type=int, default=1)
     for fault in FAULTS:
-        parser.add_argument(f"--{fault.replace('_', '-')}", type=float, default=0, metavar="SHARE", help="of the calls")
-    parser.add_argument("--retry-after-s", type=int, default=1, help="the Retry-After of each 429")
-    parser.add_argument("--hold-s", type=float, default=600, help="how long a call without an answer is held open")
-    parser.add_argument("--delay-ms", type=float, default=0, help="how long each answer takes")
-    parser.add_argument("--concurrency", type=int, default=512, help="calls at work at the same time")
-    asyncio.run(fake_speech.run(parser.parse_args(), Chat))
+        if fault not in fake.FAULTS:
+            parser.add_argument(f"--{fault.replace('_', '-')}", type=float, default=0, metavar="SHARE", help="of the calls")
+    options = parser.parse_args()
+
+    async def start():
+        await fake.run(Chat(options))
+
+    asyncio.run(start())
 
 
 if __name__ == "__main__":

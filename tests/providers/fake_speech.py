@@ -1,49 +1,36 @@
 #!/usr/bin/env python3
 """A speech provider for tests: a process of its own, strict about what it is sent, with a ledger of every call.
 
-It serves POST /v1/audio/transcriptions and GET /v1/models on loopback, prints its port as the first line, and
-stops on SIGTERM. Python's standard library is all that it needs.
+It serves POST /v1/audio/transcriptions and GET /v1/models on loopback, as
+https://platform.openai.com/docs/api-reference/audio/createTranscription says; `fake.py` has what every such provider shares.
 
 The transcript is known from the audio alone: each of the first eight bytes of the audio's SHA-256 gives one word
-(see `text_of`). The ledger gets one JSON line a call, written before the answer is sent:
-{"call", "time", "idempotency_key", "sha256", "bytes", "outcome", "status", "billed"}; `billed` marks the calls
-for which a real provider would send a bill. Faults depend on the seed, the audio and how often that audio came, not
-on the order in which calls arrive, so a run can be repeated.
+(see `text_of`); with --say it is one text for all. The ledger gets one JSON line a call, written before the answer is sent:
+{"call", "time", "open", "idempotency_key", "sha256", "bytes", "outcome", "status", "billed"}; `open` is how many calls were
+in hand then, and `billed` marks the calls for which a real provider would send a bill. Faults depend on the seed, the
+audio and how often that audio came.
 """
 
-import argparse
 import asyncio
 import email.parser
 import email.policy
-import hashlib
-import json
-import random
-import signal
-import ssl
-import time
-from http import HTTPStatus
 
-BODY_BYTES_MAX = 26_000_000
-HEAD_BYTES_MAX = 32_768
+import fake
+from fake import Digest, Held, Refusal, draw, fault_of, text_of
+
+__all__ = ["text_of"]
+
+# Of the file; the form around it may take a little more.
+AUDIO_BYTES_MAX = 26_214_400
+BODY_BYTES_MAX = AUDIO_BYTES_MAX + 65_536
+AUDIO_SECONDS_MIN = 0.1
 FIELDS = {"file", "model", "language", "prompt", "response_format", "temperature", "timestamp_granularities[]"}
-
-
-def text_of(sha256_hex):
-    """The transcript of the audio with this hash: a word for each of its first eight bytes."""
-    words = ("bdfghjklmnprstvz"[byte >> 4] + "aeiu"[byte >> 2 & 3] + "lmnr"[byte & 3]
-             for byte in bytes.fromhex(sha256_hex)[:8])
-    return " ".join(words)
-
-
-class Refusal(Exception):
-    """An answer other than success."""
-
-    def __init__(self, status, code, message):
-        super().__init__(message)
-        self.status, self.code = status, code
-
-    def body(self):
-        return {"error": {"message": str(self), "type": "invalid_request_error", "code": self.code}}
+# By their names the server knows how to read a file.
+ENDINGS = {"flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "wav", "webm"}
+# What is taken of a call with each fault, and whether it is paid for.
+STATUS = {"rate_limited": 429, "server_error": 503, "timeout": None}
+UNBILLED = {"rate_limited", "server_error"}
+LANGUAGE = "'{}' is no language; it must be specified in ISO-639-1 format."
 
 
 def parse_form(content_type, body):
@@ -66,8 +53,8 @@ def parse_form(content_type, body):
     return fields
 
 
-def check_form(fields):
-    """The audio and the response format of a form that a real server would take."""
+def check_form(fields, models):
+    """The audio, the response format and the granularities of a form that a real server would take."""
     names = [name for name, _, _ in fields]
     unknown = set(names) - FIELDS
     if unknown:
@@ -76,200 +63,144 @@ def check_form(fields):
         if names.count(name) > 1:
             raise Refusal(400, "repeated_parameter", f"{name} is given more than once")
     values = {name: content for name, _, content in fields}
-    if not values.get("model"):
+    try:
+        texts = {name: content.decode() for name, content in values.items() if name != "file"}
+    except UnicodeDecodeError:
+        raise Refusal(400, "bad_multipart", "a text field is not UTF-8") from None
+    model = texts.get("model")
+    if not model:
         raise Refusal(400, "missing_parameter", "model is missing")
-    if "file" not in values or any(name == "file" and not file for name, file, _ in fields):
+    if models and model not in models:
+        raise Refusal(404, "model_not_found", f"The model `{model}` does not exist or you do not have access to it.")
+    files = [file for name, file, _ in fields if name == "file"]
+    if not files or not files[0]:
         raise Refusal(400, "missing_parameter", "file is missing, or has no file name")
-    style = values.get("response_format", b"json").decode()
-    if style not in ("json", "verbose_json"):
-        raise Refusal(400, "bad_response_format", f"{style} is not served")
-    grains = [content for name, _, content in fields if name == "timestamp_granularities[]"]
+    if files[0].rpartition(".")[2].lower() not in ENDINGS:
+        raise Refusal(400, None, f"Invalid file format. Supported formats: {sorted(ENDINGS)}")
+    if len(values["file"]) > AUDIO_BYTES_MAX:
+        raise Refusal(413, None, f"Maximum content size limit ({AUDIO_BYTES_MAX}) exceeded ({len(values['file'])} bytes read)")
+    return values["file"], *check_style(texts, model, [content for name, _, content in fields if name == "timestamp_granularities[]"])
+
+
+def check_style(texts, model, grains):
+    """The response format and the granularities."""
+    style = texts.get("response_format", "json")
+    served = ("json",) if model.startswith("gpt-4o") else ("json", "verbose_json")
+    if style not in served:
+        raise Refusal(400, "unsupported_value", f"response_format '{style}' is not compatible with model '{model}'")
     if (grains and style != "verbose_json") or set(grains) - {b"word", b"segment"}:
         raise Refusal(400, "bad_granularity", "granularities are word and segment, with verbose_json only")
-    return values["file"], style
+    language = texts.get("language", "en")
+    if len(language) != 2 or not language.isascii() or not language.islower():
+        raise Refusal(400, "invalid_language_format", LANGUAGE.format(language))
+    try:
+        temperature = float(texts.get("temperature", "0"))
+    except ValueError:
+        temperature = -1
+    if not 0 <= temperature <= 1:
+        raise Refusal(400, "decimal_out_of_range", "temperature is a number between 0 and 1")
+    return style, {grain.decode() for grain in grains} or {"segment"}
 
 
-def duration_s(audio):
-    """How long FLAC or WAV audio lasts, by its header."""
-    if audio[:4] == b"fLaC" and len(audio) >= 26:
-        packed = int.from_bytes(audio[18:26], "big")
-        rate, samples = packed >> 44, packed & (1 << 36) - 1
-        return samples / rate if rate else 0.0
-    if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE" and len(audio) >= 44:
-        return (len(audio) - 44) / max(1, int.from_bytes(audio[28:32], "little"))
-    raise Refusal(400, "invalid_audio", "the file is neither FLAC nor WAV")
+def known(content):
+    """What the audio is, where a real server could read it."""
+    digest = Digest()
+    digest.add(content)
+    audio = digest.audio()
+    if audio.seconds is None:
+        raise Refusal(400, None, "The audio file could not be decoded or its format is not supported.")
+    if audio.seconds < AUDIO_SECONDS_MIN:
+        raise Refusal(400, "audio_too_short", "Audio file is too short. Minimum audio length is 0.1 seconds.")
+    return audio
 
 
-def transcript(sha256_hex, seconds, style, times=1):
-    """The answer for this audio: its words share the time equally."""
-    text = " ".join([text_of(sha256_hex)] * times)
+def transcript(audio, text, style, grains):
+    """The answer for this audio with this text: its words share the time equally."""
     if style == "json":
-        return {"text": text}
+        return {"text": text, "usage": {"type": "duration", "seconds": round(audio.seconds)}}
     words = text.split()
-    step = seconds / len(words)
-    timed = [{"word": word, "start": n * step, "end": (n + 1) * step} for n, word in enumerate(words)]
-    whole = {"id": 0, "start": 0.0, "end": seconds, "text": text}
-    return {"task": "transcribe", "language": "english", "duration": seconds, "text": text, "words": timed,
-            "segments": [whole]}
+    step = audio.seconds / len(words)
+    answer = {"task": "transcribe", "language": "english", "duration": audio.seconds, "text": text,
+              "usage": {"type": "duration", "seconds": round(audio.seconds)}}
+    if "word" in grains:
+        answer["words"] = [{"word": word, "start": n * step, "end": (n + 1) * step} for n, word in enumerate(words)]
+    if "segment" in grains:
+        answer["segments"] = [{"id": 0, "seek": 0, "start": 0.0, "end": audio.seconds, "text": text, "tokens": [],
+                               "temperature": 0.0, "avg_logprob": -0.1, "compression_ratio": 1.0, "no_speech_prob": 0.01}]
+    return answer
 
 
-class Provider:
-    """The server's state: options, ledger, and how often each audio came."""
+class Speech(fake.Provider):
+    """OpenAI's transcription call."""
 
-    def __init__(self, options):
-        self.options = options
-        self.ledger = open(options.ledger, "a", encoding="utf-8")
-        self.seen = {}
-        self.calls = 0
-        self.room = asyncio.Semaphore(options.concurrency)
+    def refused(self, refusal):
+        kind = "insufficient_quota" if refusal.code == "insufficient_quota" else "invalid_request_error"
+        return {"error": {"message": str(refusal), "type": kind, "param": None, "code": refusal.code}}
 
-    def draw_fault(self, sha256_hex):
-        """What happens to this call: `ok` or the name of a fault."""
-        nth = self.seen[sha256_hex] = self.seen.get(sha256_hex, 0) + 1
-        draw = random.Random(f"{self.options.seed}/{sha256_hex}/{nth}").random()
-        shares = [("rate_limited", self.options.rate_limited), ("server_error", self.options.server_error),
-                  ("timeout", self.options.timeout), ("garbage", self.options.garbage)]
-        for fault, share in shares:
-            if draw < share:
-                return fault
-            draw -= share
-        return "ok"
+    def note(self, call, audio, outcome, status):
+        """Appends a call to the ledger; its id."""
+        about = {"sha256": audio and audio.sha256, "bytes": audio.size if audio else 0}
+        number = self.record(call, idempotency_key=call.headers.get("idempotency-key"), **about, outcome=outcome,
+                             status=status, billed=audio is not None and outcome not in UNBILLED)
+        return {"X-Request-Id": f"req-{number}"}
 
-    def record(self, headers, audio, sha256_hex, outcome, status):
-        """Appends a call to the ledger."""
-        self.calls += 1
-        line = {"call": self.calls, "time": time.time(), "idempotency_key": headers.get("idempotency-key"),
-                "sha256": sha256_hex, "bytes": len(audio), "outcome": outcome, "status": status,
-                "billed": outcome in ("ok", "timeout", "garbage")}
-        self.ledger.write(json.dumps(line) + "\n")
-        self.ledger.flush()
-        return f"req-{self.calls}"
-
-    def check_key(self, headers):
-        if self.options.key and headers.get("authorization") != f"Bearer {self.options.key}":
+    def check_key(self, call):
+        if self.options.key and call.headers.get("authorization") != f"Bearer {self.options.key}":
             raise Refusal(401, "invalid_api_key", "the key is missing or wrong")
 
-    async def transcribe(self, headers, body):
-        """Answers one call: status, further headers, body; or None where no answer is to be sent."""
-        audio, sha256_hex = b"", None
+    async def transcribe(self, call):
         try:
-            self.check_key(headers)
-            audio, style = check_form(parse_form(headers.get("content-type", ""), body))
-            sha256_hex = hashlib.sha256(audio).hexdigest()
-            seconds = duration_s(audio)
+            body = await call.body(BODY_BYTES_MAX)
+            self.check_key(call)
+            if self.options.no_quota:
+                raise Refusal(429, "insufficient_quota", "You exceeded your current quota, please check your plan.")
+            form = parse_form(call.headers.get("content-type", ""), body)
+            content, style, grains = check_form(form, self.options.models)
+            audio = known(content)
+            language = dict((name, value) for name, _, value in form).get("language", b"").decode()
         except Refusal as refusal:
-            self.record(headers, audio, sha256_hex, refusal.code, refusal.status)
+            self.note(call, None, refusal.code or "rejected", refusal.status)
             raise
-        outcome = self.draw_fault(sha256_hex)
-        status = {"rate_limited": 429, "server_error": 503, "timeout": None}.get(outcome, 200)
-        call = {"X-Request-Id": self.record(headers, audio, sha256_hex, outcome, status)}
-        if outcome == "timeout":
-            return None
+        del body, form, content
+        fault = fault_of(self.options, "", draw(self.options.seed, audio.sha256, self.nth(audio.sha256)))
+        headers = self.note(call, audio, fault or "ok", STATUS.get(fault, 200))
+        if fault == "timeout":
+            raise Held
         await asyncio.sleep(self.options.delay_ms / 1000)
-        if outcome == "rate_limited":
-            wait = {"Retry-After": str(self.options.retry_after_s)}
-            return 429, call | wait, Refusal(429, "rate_limit_exceeded", "slow down").body()
-        if outcome == "server_error":
-            return 503, call, Refusal(503, "server_error", "out of order").body()
-        if outcome == "garbage":
-            return 200, call, "<!doctype html><title>Please sign in</title>"
-        return 200, call, transcript(sha256_hex, seconds, style, self.options.times)
+        text = self.options.say or " ".join([text_of(audio.sha256)] * self.options.times)
+        if language and language == self.options.refuse_language:
+            raise Refusal(400, "content_refused", f"this cannot be transcribed: {text}", headers)
+        if fault:
+            return await self.broken(fault, headers, wrong=self.models())
+        return 200, headers, transcript(audio, text, style, grains)
 
-    async def answer(self, method, path, headers, body):
+    def models(self):
+        names = self.options.models or ["fake"]
+        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tests"} for name in names]}
+
+    async def answer(self, call):
         """Finds the call that is meant."""
-        if (method, path) == ("POST", "/v1/audio/transcriptions"):
-            return await self.transcribe(headers, body)
-        if (method, path) == ("GET", "/v1/models"):
-            self.check_key(headers)
-            return 200, {}, {"object": "list", "data": [{"id": "fake", "object": "model"}]}
-        raise Refusal(404, "not_found", f"there is no {method} {path}")
-
-    async def serve(self, reader, writer):
-        """Serves one connection, call by call."""
-        try:
-            while True:
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.options.hold_s)
-                request, _, rest = head.decode("latin-1").partition("\r\n")
-                method, path, _ = request.split(" ")
-                lines = (line.partition(":") for line in rest.strip().split("\r\n") if line)
-                headers = {name.lower(): value.strip() for name, _, value in lines}
-                try:
-                    body = await self.body(method, headers, reader)
-                except Refusal as refusal:
-                    await self.send(writer, refusal.status, {}, refusal.body())
-                    return
-                try:
-                    async with self.room:
-                        answer = await self.answer(method, path, headers, body)
-                except Refusal as refusal:
-                    answer = refusal.status, {}, refusal.body()
-                if answer is None:
-                    await asyncio.wait_for(reader.read(1), self.options.hold_s)
-                    return
-                await self.send(writer, *answer)
-                if headers.get("connection", "").lower() == "close":
-                    return
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, TimeoutError, ValueError):
-            pass  # The client has gone, or does not speak HTTP.
-        except asyncio.CancelledError:
-            pass  # The server stops.
-        finally:
-            writer.close()
-
-    async def body(self, method, headers, reader):
-        if method == "GET":
-            return b""
-        if "content-length" not in headers:
-            raise Refusal(411, "length_required", "send a Content-Length")
-        length = int(headers["content-length"])
-        if length > BODY_BYTES_MAX:
-            raise Refusal(413, "too_large", f"at most {BODY_BYTES_MAX} bytes are taken")
-        return await reader.readexactly(length)
-
-    async def send(self, writer, status, further, body):
-        is_text = isinstance(body, str)
-        payload = (body if is_text else json.dumps(body)).encode()
-        headers = {"Content-Type": "text/html" if is_text else "application/json",
-                   "Content-Length": str(len(payload))} | further
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
-        await writer.drain()
-
-
-async def run(options, kind=Provider):
-    """Serves until SIGTERM or SIGINT."""
-    provider = kind(options)
-    tls = None
-    if options.certificate:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(options.certificate)
-    limits = {"limit": HEAD_BYTES_MAX, "backlog": 512}
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", options.port, ssl=tls, **limits)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
-    server.close()
+        if (call.method, call.path) == ("POST", "/v1/audio/transcriptions"):
+            return await self.transcribe(call)
+        if (call.method, call.path) == ("GET", "/v1/models"):
+            self.check_key(call)
+            return 200, {}, self.models()
+        raise Refusal(404, "not_found", f"there is no {call.method} {call.path}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ledger", required=True, help="file that gets a line a call; appended to")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--certificate", help="file with key and certificate; with it only TLS is spoken")
-    parser.add_argument("--key", help="the only bearer token that is taken; without it none is needed")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate-limited", type=float, default=0, metavar="SHARE", help="calls answered 429")
-    parser.add_argument("--retry-after-s", type=int, default=1, help="the Retry-After of each 429")
-    parser.add_argument("--server-error", type=float, default=0, metavar="SHARE", help="calls answered 503")
-    parser.add_argument("--timeout", type=float, default=0, metavar="SHARE", help="calls that get no answer")
-    parser.add_argument("--hold-s", type=float, default=600, help="how long such a call is held open")
-    parser.add_argument("--garbage", type=float, default=0, metavar="SHARE", help="calls answered 200 with HTML")
-    parser.add_argument("--delay-ms", type=float, default=0, help="how long each answer takes")
+    parser = fake.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="*", help="the only models that there are; without it any is taken")
+    parser.add_argument("--no-quota", action="store_true", help="the account has nothing left")
     parser.add_argument("--times", type=int, default=1, help="how often the text of an audio is said in it")
-    parser.add_argument("--concurrency", type=int, default=512, help="calls at work at the same time")
-    asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--say", metavar="TEXT", help="the transcript of every audio")
+    parser.add_argument("--refuse-language", metavar="CODE", help="calls in it are answered 400, with the transcript")
+    options = parser.parse_args()
+
+    async def start():
+        await fake.run(Speech(options))
+
+    asyncio.run(start())
 
 
 if __name__ == "__main__":

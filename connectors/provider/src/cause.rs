@@ -33,9 +33,7 @@ pub enum Cause {
     ContentRefused,
     /// What is sent is larger or longer than the provider takes.
     TooLarge,
-    /// The audio is not 16 kHz mono FLAC.
-    Undecodable,
-    /// The provider cannot read the audio that it was sent, although it can be decoded.
+    /// Who was to hear the audio cannot read it: it is not 16 kHz mono FLAC, or it is and the provider takes that for none.
     UnsupportedAudio,
     /// The audio is shorter than the provider takes.
     TooShort,
@@ -98,7 +96,6 @@ impl Cause {
             Self::AnswerTruncated => (Transient, "answer_truncated"),
             Self::ContentRefused => (Permanent, "content_refused"),
             Self::TooLarge => (Permanent, "too_large"),
-            Self::Undecodable => (Permanent, "undecodable_audio"),
             Self::UnsupportedAudio => (Permanent, "unsupported_audio"),
             Self::TooShort => (Permanent, "too_short"),
             Self::AudioUnreachable => (Transient, "audio_unreachable"),

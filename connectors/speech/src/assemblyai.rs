@@ -200,7 +200,8 @@ impl AssemblyAi {
 
     fn order<'a>(&'a self, request: &'a SpeechRequest, audio_url: &'a str) -> Order<'a> {
         let models = self.models(request);
-        let language_code = request.options.language.as_deref().map(language_code);
+        let language_code =
+            request.options.language.as_deref().map(language_code).filter(|code| !code.is_empty());
         let redact = (request.redact && !self.config.redact_policies.is_empty()).then_some(true);
         Order {
             audio_url,

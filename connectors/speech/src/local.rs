@@ -310,7 +310,7 @@ fn refused(payload: &[u8]) -> Failed {
     };
     let cause = match reason {
         Reason::Model => Cause::ModelUnavailable,
-        Reason::Undecodable => Cause::Undecodable,
+        Reason::Undecodable => Cause::UnsupportedAudio,
         Reason::TooLong => Cause::TooLarge,
         Reason::Recognition => Cause::RecognitionFailed,
     };

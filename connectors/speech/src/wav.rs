@@ -21,7 +21,7 @@ pub(crate) enum AudioError {
 impl AudioError {
     pub(crate) fn cause(&self) -> Cause {
         match self {
-            Self::Flac(_) | Self::Shape { .. } => Cause::Undecodable,
+            Self::Flac(_) | Self::Shape { .. } => Cause::UnsupportedAudio,
             Self::TooLong(_) => Cause::TooLarge,
         }
     }

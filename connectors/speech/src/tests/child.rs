@@ -20,7 +20,7 @@ use crate::{CHILD_REFUSED, child_main};
 /// Marks an argument list of the test program as that of a child; the program's own options ignore it.
 const AS_CHILD: &str = "as-a-speech-child";
 
-fn config(program: &Path, arguments: &[&str]) -> LocalConfig {
+pub(crate) fn config(program: &Path, arguments: &[&str]) -> LocalConfig {
     let arguments = arguments.iter().map(OsString::from).collect();
     LocalConfig::new(program.to_owned(), arguments, model().clone())
 }
@@ -37,12 +37,13 @@ pub(crate) fn real_pool(children: usize) -> Local {
 }
 
 /// A pool whose children are shell scripts; their standard input is the socket.
-fn script(script: &str) -> Local {
+pub(crate) fn script(script: &str) -> Local {
     Local::new(config(Path::new("/bin/sh"), &["-c", script]))
 }
 
 /// Reads the first frame and answers that the model is loaded. One read takes the frame, which is short.
-const READY: &str = "dd bs=4096 count=1 of=/dev/null 2>/dev/null; printf '\\000\\000\\000\\000R' >&0; ";
+pub(crate) const READY: &str =
+    "dd bs=4096 count=1 of=/dev/null 2>/dev/null; printf '\\000\\000\\000\\000R' >&0; ";
 
 async fn failure(pool: &Local) -> Failed {
     pool.transcribe(request(&[0; 1_600], 0)).await.expect_err("no child answers")

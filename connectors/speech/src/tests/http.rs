@@ -169,7 +169,7 @@ async fn audio_over_the_limit_is_not_sent() {
     }
     let wav = OpenAi::new(OpenAiConfig { format: AudioFormat::Wav, ..config(url) }).expect("valid");
     let error = failure(&wav, request_of(Bytes::from_static(b"no audio"), 0, 1)).await;
-    assert_eq!((error.class, error.code), (Class::Permanent, "undecodable_audio"), "{error}");
+    assert_eq!((error.class, error.code), (Class::Permanent, "unsupported_audio"), "{error}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 

@@ -1,9 +1,5 @@
-//! The provider over HTTP against the tests' fake provider: a foreign process with a strict reading of the form,
-//! seeded faults, and a ledger of what it was asked.
+//! OpenAI's call against its stand-in: every form is taken, and every fault reaches the caller as its cause.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hansard_core::redelivery::Class;
@@ -12,75 +8,20 @@ use hansard_provider::Secret;
 use hansard_schemas::Options;
 use sha2::{Digest, Sha256};
 
-use super::recordings::{Answers, flac, request_of};
+use super::fakes::{Fake, segment, text_of};
+use super::recordings::Answers;
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
-/// The running fake; stopped when dropped.
-struct Fake {
-    process: Child,
-    url: String,
-    folder: tempfile::TempDir,
-}
-
-impl Fake {
-    fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/providers/fake_speech.py");
-        let mut process = Command::new("python3")
-            .arg(script)
-            .arg("--ledger")
-            .arg(folder.path().join("ledger"))
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("these tests need python3");
-        let mut port = String::new();
-        let stdout = process.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut port).expect("a port");
-        Self { process, url: format!("http://127.0.0.1:{}", port.trim()), folder }
-    }
-
-    fn ledger(&self) -> Vec<serde_json::Value> {
-        let ledger = std::fs::read_to_string(self.folder.path().join("ledger")).expect("a ledger");
-        ledger.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
-    }
-
-    fn config(&self) -> OpenAiConfig {
-        let mut config = OpenAiConfig::new(self.url.as_str(), "fake");
-        config.service.key = Some(Secret::new("sk-fake"));
-        config.service.answer_within = Duration::from_secs(30);
-        config
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        let id = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let stopped = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::TERM));
-        assert_eq!(stopped, Some(Ok(())));
-        assert!(self.process.wait().is_ok_and(|status| status.success()), "it stops on SIGTERM");
-    }
-}
-
-/// One second of sound that no other `n` has.
-fn segment(n: i16) -> SpeechRequest {
-    let samples: Vec<i16> = (0..16_000).map(|at| at % 100 + n).collect();
-    SpeechRequest { idempotency_key: format!("key-{n}"), ..request_of(flac(&samples, 16_000), 0, 1_000) }
-}
-
-/// The rule that the fake states.
-fn text_of(sha256: &[u8]) -> String {
-    let letter = |letters: &str, index: u8| letters.chars().nth(usize::from(index)).expect("within");
-    let word = |byte: &u8| {
-        let parts = [("bdfghjklmnprstvz", byte >> 4), ("aeiu", byte >> 2 & 3), ("lmnr", byte & 3)];
-        parts.into_iter().map(|(letters, index)| letter(letters, index)).collect::<String>()
-    };
-    sha256[..8].iter().map(word).collect::<Vec<_>>().join(" ")
+fn config(fake: &Fake) -> OpenAiConfig {
+    let mut config = OpenAiConfig::new(fake.url.as_str(), "fake");
+    config.service.key = Some(Secret::new("sk-fake"));
+    config.service.answer_within = Duration::from_secs(30);
+    config
 }
 
 #[tokio::test]
 async fn a_strict_server_takes_every_form() {
-    let fake = Fake::start(&["--key", "sk-fake"]);
+    let fake = Fake::start("fake_speech.py", &["--key", "sk-fake"]);
     let options =
         Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
     let request = SpeechRequest { options, ..segment(1) };
@@ -89,7 +30,7 @@ async fn a_strict_server_takes_every_form() {
         (AudioFormat::Wav, Detail::Words),
         (AudioFormat::Flac, Detail::Text),
     ] {
-        let provider = OpenAi::new(OpenAiConfig { format, detail, ..fake.config() }).expect("valid");
+        let provider = OpenAi::new(OpenAiConfig { format, detail, ..config(&fake) }).expect("valid");
         provider.probe().await.expect("it answers");
         let reply = provider.transcribe(request.clone()).await.expect("a transcript");
         assert_eq!(reply.audio_ms, 1_000);
@@ -102,7 +43,7 @@ async fn a_strict_server_takes_every_form() {
             if detail == Detail::Words { (8, Some(1_000)) } else { (0, None) }
         );
     }
-    let mut wrong = fake.config();
+    let mut wrong = config(&fake);
     wrong.service.key = Some(Secret::new("sk-other"));
     let error = OpenAi::new(wrong).expect("valid").transcribe(request).await.expect_err("a wrong key");
     assert_eq!((error.class, error.code), (Class::Unavailable, "authentication"), "{error}");
@@ -115,10 +56,17 @@ async fn a_strict_server_takes_every_form() {
 #[tokio::test]
 async fn every_fault_reaches_the_caller_as_its_cause() {
     let shares =
-        ["--rate-limited", "0.2", "--retry-after-s", "3", "--server-error", "0.2", "--timeout", "0.2"];
-    let fake = Fake::start(&[&shares[..], &["--garbage", "0.2", "--delay-ms", "5", "--seed", "7"]].concat());
-    let mut config = fake.config();
-    config.service.answer_within = Duration::from_secs(5);
+        ["--rate-limited", "0.15", "--retry-after-s", "3", "--server-error", "0.15", "--timeout", "0.1"];
+    let fake = Fake::start(
+        "fake_speech.py",
+        &[
+            &shares[..],
+            &["--garbage", "0.1", "--empty", "0.1", "--huge", "0.1", "--wrong", "0.1", "--seed", "7"],
+        ]
+        .concat(),
+    );
+    let mut config = config(&fake);
+    config.service.answer_within = Duration::from_secs(10);
     let provider = OpenAi::new(config).expect("valid");
     let mut calls = tokio::task::JoinSet::new();
     let provider = std::sync::Arc::new(provider);
@@ -152,7 +100,7 @@ async fn every_fault_reaches_the_caller_as_its_cause() {
     for line in ledger {
         let key = line["idempotency_key"].as_str().expect("a key");
         let caused = match line["outcome"].as_str().expect("an outcome") {
-            "garbage" => "bad_response",
+            "garbage" | "empty" | "huge" | "wrong" => "bad_response",
             other => other,
         };
         assert_eq!(seen[key], caused, "{line}");

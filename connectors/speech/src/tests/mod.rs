@@ -1,8 +1,12 @@
 //! The crate's tests: the real model over real recordings, real child processes, a real HTTP server.
 
+mod assemblyai;
+mod causes;
 mod child;
+mod fakes;
 mod fetching;
 mod http;
+mod jobs;
 mod ledger;
 mod pieces;
 mod real;

@@ -108,9 +108,9 @@ async fn what_the_model_cannot_hear_is_permanent_and_leaves_the_child_alive() {
     let other_rate = flac(&[0; 16_000], 8_000);
     let whole = flac(&samples("beckett"), 16_000);
     let table = [
-        ("undecodable_audio", request_of(b"<html>not audio</html>".to_vec().into(), 0, 1)),
-        ("undecodable_audio", request_of(whole.slice(..whole.len() / 2), 0, 9_963)),
-        ("undecodable_audio", request_of(other_rate, 0, 2_000)),
+        ("unsupported_audio", request_of(b"<html>not audio</html>".to_vec().into(), 0, 1)),
+        ("unsupported_audio", request_of(whole.slice(..whole.len() / 2), 0, 9_963)),
+        ("unsupported_audio", request_of(other_rate, 0, 2_000)),
         ("too_large", request_of(vec![0; (32 << 20) + 1].into(), 0, 1)),
         (
             "unsupported_language",
