@@ -5,7 +5,7 @@ It serves POST /v1/audio/transcriptions and GET /v1/models on loopback, prints i
 stops on SIGTERM. Python's standard library is all that it needs.
 
 The transcript is known from the audio alone: each of the first eight bytes of the audio's SHA-256 gives one word
-(see `text_of`). The ledger gets one JSON line a call, written before the answer is sent:
+(see `text_of`); with --say it is one text for all. The ledger gets one JSON line a call, written before the answer is sent:
 {"call", "time", "idempotency_key", "sha256", "bytes", "outcome", "status", "billed"}; `billed` marks the calls
 for which a real provider would send a bill. Faults depend on the seed, the audio and how often that audio came, not
 on the order in which calls arrive, so a run can be repeated.
@@ -67,7 +67,7 @@ def parse_form(content_type, body):
 
 
 def check_form(fields):
-    """The audio and the response format of a form that a real server would take."""
+    """The audio, the response format and the language of a form that a real server would take."""
     names = [name for name, _, _ in fields]
     unknown = set(names) - FIELDS
     if unknown:
@@ -86,7 +86,7 @@ def check_form(fields):
     grains = [content for name, _, content in fields if name == "timestamp_granularities[]"]
     if (grains and style != "verbose_json") or set(grains) - {b"word", b"segment"}:
         raise Refusal(400, "bad_granularity", "granularities are word and segment, with verbose_json only")
-    return values["file"], style
+    return values["file"], style, values.get("language", b"").decode()
 
 
 def duration_s(audio):
@@ -100,9 +100,8 @@ def duration_s(audio):
     raise Refusal(400, "invalid_audio", "the file is neither FLAC nor WAV")
 
 
-def transcript(sha256_hex, seconds, style):
-    """The answer for this audio: its words share the time equally."""
-    text = text_of(sha256_hex)
+def transcript(text, seconds, style):
+    """The answer with this text: its words share the time equally."""
     if style == "json":
         return {"text": text}
     words = text.split()
@@ -154,14 +153,17 @@ class Provider:
         audio, sha256_hex = b"", None
         try:
             self.check_key(headers)
-            audio, style = check_form(parse_form(headers.get("content-type", ""), body))
+            audio, style, language = check_form(parse_form(headers.get("content-type", ""), body))
             sha256_hex = hashlib.sha256(audio).hexdigest()
             seconds = duration_s(audio)
         except Refusal as refusal:
             self.record(headers, audio, sha256_hex, refusal.code, refusal.status)
             raise
         outcome = self.draw_fault(sha256_hex)
-        status = {"rate_limited": 429, "server_error": 503, "timeout": None}.get(outcome, 200)
+        text = self.options.say or text_of(sha256_hex)
+        if outcome == "ok" and language and language == self.options.refuse_language:
+            outcome = "refused"
+        status = {"rate_limited": 429, "server_error": 503, "timeout": None, "refused": 400}.get(outcome, 200)
         call = {"X-Request-Id": self.record(headers, audio, sha256_hex, outcome, status)}
         if outcome == "timeout":
             return None
@@ -171,9 +173,11 @@ class Provider:
             return 429, call | wait, Refusal(429, "rate_limit_exceeded", "slow down").body()
         if outcome == "server_error":
             return 503, call, Refusal(503, "server_error", "out of order").body()
+        if outcome == "refused":
+            return 400, call, Refusal(400, "content_refused", f"this cannot be transcribed: {text}").body()
         if outcome == "garbage":
             return 200, call, "<!doctype html><title>Please sign in</title>"
-        return 200, call, transcript(sha256_hex, seconds, style)
+        return 200, call, transcript(text, seconds, style)
 
     async def answer(self, method, path, headers, body):
         """Finds the call that is meant."""
@@ -267,6 +271,8 @@ def main():
     parser.add_argument("--hold-s", type=float, default=600, help="how long such a call is held open")
     parser.add_argument("--garbage", type=float, default=0, metavar="SHARE", help="calls answered 200 with HTML")
     parser.add_argument("--delay-ms", type=float, default=0, help="how long each answer takes")
+    parser.add_argument("--say", metavar="TEXT", help="the transcript of every audio")
+    parser.add_argument("--refuse-language", metavar="CODE", help="calls in it are answered 400, with the transcript")
     parser.add_argument("--concurrency", type=int, default=512, help="calls at work at the same time")
     asyncio.run(run(parser.parse_args()))
 
