@@ -135,14 +135,14 @@ def at_rest(env, calls=(), notices=None):
             return seen
 
 
-def consumer(env):
+def consumer(env, isolation):
     from confluent_kafka import Consumer
 
     return Consumer(
         {
             "bootstrap.servers": env["HANSARD_KAFKA_BROKERS"],
             "group.id": "checker",
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
@@ -150,11 +150,11 @@ def consumer(env):
     )
 
 
-def read_topics(env, chosen):
-    """All records of the chosen topics up to the stable ends, as the client gives them."""
+def read_topics(env, chosen, isolation="read_committed"):
+    """All records of the chosen topics up to the ends, by default the stable ones, as the client gives them."""
     from confluent_kafka import KafkaError, TopicPartition
 
-    reader = consumer(env)
+    reader = consumer(env, isolation)
     try:
         known = reader.list_topics(timeout=30).topics
         left = {(name, number) for name, topic in known.items() if chosen(name) for number in topic.partitions}

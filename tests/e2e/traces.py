@@ -86,7 +86,7 @@ class Collector(http.server.ThreadingHTTPServer):
 
     def __init__(self, certificate=None):
         super().__init__(("127.0.0.1", 0), Taker)
-        self.spans, self.wrong = [], []
+        self.spans, self.wrong, self.bodies = [], [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
         if certificate:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -107,6 +107,7 @@ class Taker(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if (self.path, self.headers["content-type"]) != ("/v1/traces", "application/x-protobuf"):
             self.server.wrong.append((self.path, dict(self.headers)))
+        self.server.bodies.append(body)
         for of_process in all_of(body, 1):
             resource = pairs(all_of(of_process, 1, 1))
             if resource.get("service.name") != "hansard":
