@@ -24,7 +24,8 @@ fn built_in() -> RuleSet {
 fn redaction(criterion: &mut Criterion) {
     let rules = built_in();
     let plain = "So the council met again on the 24th of November, and it cost about 1,250 euros, as everybody said. ";
-    let personal = "Call me on +31 6 1234 5678 or mail john.doe@example.com about card 4111 1111 1111 1111, will you? ";
+    let personal =
+        "Call me on +31 6 1234 5678 or mail john.doe@example.com about card 4111 1111 1111 1111, will you? ";
     let digits = "4 1 1 1 1 1 one 12 0612 ";
     let mut group = criterion.benchmark_group("redact");
     for (name, piece) in [("plain", plain), ("personal", personal), ("digits", digits)] {

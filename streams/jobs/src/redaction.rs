@@ -167,7 +167,6 @@ impl Redaction {
         let language = reply.language.filter(|language| is_tag(language));
         (SpeechReply { text: redacted.text, words, language, ..reply }, places)
     }
-
 }
 
 /// A label in place of words: from where the first begins to where the last ends.

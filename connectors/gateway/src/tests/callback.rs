@@ -57,7 +57,8 @@ async fn a_providers_call_goes_into_the_log_as_it_came() {
 async fn what_is_not_ours_is_taken_and_forgotten() {
     let gateway = told().await;
     let good = path("deaf", 3, EFFECT);
-    let upload_token = gateway.post_as("key-producer", "/v1/conversations", json!({ "id": "c.1" })).await.ok(201);
+    let upload_token =
+        gateway.post_as("key-producer", "/v1/conversations", json!({ "id": "c.1" })).await.ok(201);
     let upload_token = upload_token["upload_token"].as_str().expect("a token").to_owned();
     let forged = [
         path("deaf", 4, EFFECT),

@@ -119,7 +119,11 @@ pub(super) fn settings() -> Vec<Setting> {
         Setting::new("openai.model", "whisper-1", "The model, unless a conversation names another."),
         Setting::new("openai.detail", "words", "words: times of words are asked for; text: only the text."),
         Setting::new("openai.format", "flac", "flac or wav: how the audio is sent."),
-        Setting::new("assemblyai.url", "https://api.assemblyai.com", "The server's address, which chooses the region."),
+        Setting::new(
+            "assemblyai.url",
+            "https://api.assemblyai.com",
+            "The server's address, which chooses the region.",
+        ),
     ]);
     all.extend(of_server("assemblyai", ("50", "64")));
     let usual = AssemblyAiConfig::new("");
@@ -147,7 +151,11 @@ fn of_server(name: &str, (per_second, at_once): (&str, &str)) -> Vec<Setting> {
         of("ca", "", "A file of authorities' certificates (PEM), trusted beside the system's; for https."),
         of("calls-per-second", per_second, "Calls that begin in a second, of the whole deployment, at most."),
         of("calls-at-once", at_once, "Calls under way at once, of the whole deployment, at most."),
-        of("budget", "", "Audio a day (UTC), for example 600 min, above which segments wait; each partition has its share."),
+        of(
+            "budget",
+            "",
+            "Audio a day (UTC), for example 600 min, above which segments wait; each partition has its share.",
+        ),
         of("price", "", "What an hour of audio costs, for example 0.36; told in records and metrics."),
     ]
 }

@@ -119,7 +119,8 @@ async fn a_failure_is_the_providers_where_a_probe_fails_too() {
         (Unavailable, true, Unavailable),
     ];
     for (class, answers_probes, told) in table {
-        let failed = submitted(Refusing { class: Some(class), answers_probes }).await.expect_err("it refuses");
+        let failed =
+            submitted(Refusing { class: Some(class), answers_probes }).await.expect_err("it refuses");
         assert_eq!(failed.class, told, "{class:?}, probes answered: {answers_probes}");
         assert_eq!((failed.http_status, failed.retry_after), (Some(500), Some(Duration::from_secs(7))));
         assert_eq!(failed.provider.as_deref(), Some("one"));
@@ -128,7 +129,9 @@ async fn a_failure_is_the_providers_where_a_probe_fails_too() {
 
 #[tokio::test]
 async fn a_provider_that_never_answers_is_told_within_the_jobs_bound() {
-    for (answers_probes, class, by) in [(true, Class::Transient, 90_000), (false, Class::Unavailable, 105_000)] {
+    for (answers_probes, class, by) in
+        [(true, Class::Transient, 90_000), (false, Class::Unavailable, 105_000)]
+    {
         let silent = Arc::new(Refusing { class: None, answers_probes });
         let providers = of(vec![("one", silent)], &["one"]);
         let failed = providers.named("one").expect("it is there").submit(&request()).await;
