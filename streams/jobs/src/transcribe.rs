@@ -197,7 +197,8 @@ impl Task<'_> {
             Ok(found) => found,
             Err(failed) if failed.class == Class::Unavailable => return Err(failed),
             Err(failed) => {
-                tracing::warn!(%failed, provider = named.name, "a lost job cannot be looked for");
+                // Not its words, which may repeat what was said.
+                tracing::warn!(code = failed.code, provider = named.name, "a lost job cannot be looked for");
                 None
             }
         };
@@ -240,14 +241,26 @@ impl Task<'_> {
             Err(failed) if mutants::is_in(mutants::Mutant::GivenUpUnasked) => failed,
             Err(failed) if failed.class == Class::Unavailable => return Err(failed),
             Err(failed) => {
-                tracing::warn!(%failed, provider = named.name, job = id, "a job cannot be asked for");
+                tracing::warn!(
+                    code = failed.code,
+                    provider = named.name,
+                    job = id,
+                    "a job cannot be asked for"
+                );
                 return Ok(Found::UnderWay(self.check_after(age)));
             }
         };
         effect::end(ports, self.key, submission, &failed).await?;
-        if let Err(refused) = self.stage.providers.forget(&job.id).await {
+        // An id that somebody has told, and no call of ours, may be of a job of others.
+        let ours = !job.asked.is_empty();
+        if ours && let Err(refused) = self.stage.providers.forget(&job.id).await {
             // It costs nothing more, and an erasure asks again.
-            tracing::debug!(%refused, provider = named.name, job = id, "a job that was given up is not deleted");
+            tracing::debug!(
+                code = refused.code,
+                provider = named.name,
+                job = id,
+                "a given up job is not deleted"
+            );
         }
         Err(failed)
     }
@@ -268,7 +281,12 @@ impl Task<'_> {
             }
             Ok(JobState::UnderWay | JobState::Ended(_)) => Ok(None),
             Err(failed) => {
-                tracing::debug!(%failed, provider = named.name, job = id, "a hint is not followed");
+                tracing::debug!(
+                    code = failed.code,
+                    provider = named.name,
+                    job = id,
+                    "a hint is not followed"
+                );
                 Ok(None)
             }
         }
