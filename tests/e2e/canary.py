@@ -19,7 +19,7 @@ SAID = (
     "account NL91 ABNA 0417 1643 00, from 172.23.91.7 by https://roodborst:kooi77@e.org/x?token=geheim77 bye"
 )
 # Each alone tells something: none may be left, not even as the word of a list.
-CANARIES = ["kanarie", "vogel", "zanger", "distelvink", "5792", "1386", "8888", "1881", "ABNA", "0417", "172.23", "roodborst", "kooi77", "geheim77"]
+CANARIES = ["kanarie", "vogel", "zanger", "distelvink", "5792", "1386", "8888", "1881", "0417", "172.23.91", "roodborst", "kooi77", "geheim77"]
 LABELS = ["[EMAIL]", "[PHONE]", "[CARD]", "[IBAN]", "[IP]", "[CREDENTIALS]"]
 # The provider refuses it, and repeats in the refusal what was said.
 REFUSED_LANGUAGE = "eo"
@@ -27,12 +27,21 @@ JOBS = {"gateway": ["gateway", "sweep"], "others": ["split", "transcribe", "aggr
 FORMATS = ["json", "txt", "srt", "vtt"]
 
 
+def forms(canary):
+    """How a canary may stand in bytes. Four digits stand by chance in any digest; as a word they do not."""
+    word = canary.lower().encode()
+    if len(word) > 4:
+        return [word]
+    in_avro = bytes([2 * len(word)]) + word
+    return [in_avro, b'"' + word + b'"', b" " + word + b" ", b" " + word + b","]
+
+
 def search(places):
     """The canaries that are in the bytes of each place, by its name; places without any are left out."""
     found = {}
     for name, data in places:
         low = data.lower()
-        if seen := {canary for canary in CANARIES if canary.lower().encode() in low}:
+        if seen := {canary for canary in CANARIES if any(form in low for form in forms(canary))}:
             found[name] = found.get(name, set()) | seen
     return found
 

@@ -62,7 +62,7 @@ class Secured(unittest.TestCase):
             "STORE": Path(service("CQL_AUTHORITIES")),
             "REGISTRY": Path(service("REGISTRY_AUTHORITIES")),
             "S3": self.s3_home,
-            "SPEECH": home,
+            "OPENAI": home,
             "TRACES": home,
         }
         self.strangers = {name: str(home / "stranger.pem") for name, home in homes.items()}
@@ -145,7 +145,7 @@ class Secured(unittest.TestCase):
     def test_a_job_names_the_authorities_of_the_speech_server(self):
         self.deploy(TOPICS, TABLES, SCHEMAS)
         self.cluster.make_bucket()
-        self.cluster.env["HANSARD_OPENAI_CA"] = self.strangers["SPEECH"]
+        self.cluster.env["HANSARD_OPENAI_CA"] = self.strangers["OPENAI"]
         for name in JOBS:
             self.cluster.begin(name)
         producer = Producer(self.cluster, range(1))

@@ -71,11 +71,13 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The secrets of a pod, as JSON: callers' keys and what signs their tokens are the gateway's alone, and what signs
-webhooks is notify's; takes the root and the pod's jobs. */}}
+{{/* The secrets of a pod, as JSON: callers' keys are the gateway's alone; what signs tokens too, unless transcribe signs the
+URLs that providers call; what signs webhooks is notify's. Takes the root and the pod's jobs. */}}
 {{- define "hansard.secrets" -}}
 {{- $secrets := .root.Values.secrets }}
-{{- if not (has "gateway" .run) }}{{ $secrets = omit $secrets "keys" "run.signing-key" }}{{ end }}
+{{- if not (has "gateway" .run) }}{{ $secrets = omit $secrets "keys" }}{{ end }}
+{{- $signs := or (has "gateway" .run) (and (has "transcribe" .run) (index .root.Values.settings "speech.callback-url")) }}
+{{- if not $signs }}{{ $secrets = omit $secrets "run.signing-key" }}{{ end }}
 {{- if not (has "notify" .run) }}{{ $secrets = omit $secrets "webhook.secret" }}{{ end }}
 {{- if not (has "summarize" .run) }}{{ $secrets = omit $secrets "summary.key" }}{{ end }}
 {{- toJson $secrets }}

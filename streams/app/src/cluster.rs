@@ -94,7 +94,7 @@ impl Cluster {
         if jobs.contains(&Job::Notify) && config.webhook.secrets.is_empty() {
             given(Err("webhook.secret"))?;
         }
-        let signing_key = signing_key(&config.cluster, jobs)?;
+        let signing_key = signing_key(&config, jobs)?;
         let address = match jobs.contains(&Job::Gateway) {
             true => Some(listen(public, "--run-listen").await?),
             false => None,
@@ -210,8 +210,10 @@ async fn store(config: ScyllaConfig) -> Result<Arc<ScyllaStore>> {
 }
 
 /// All gateways sign and know the same tokens; a process without one gives none out, so that its key is nobody's.
-fn signing_key(cluster: &config::Cluster, jobs: &BTreeSet<Job>) -> Result<SigningKey> {
-    let secret = match (&cluster.signing_key, jobs.contains(&Job::Gateway)) {
+fn signing_key(config: &Config, jobs: &BTreeSet<Job>) -> Result<SigningKey> {
+    // What one process signs another reads.
+    let calls_back = jobs.contains(&Job::Transcribe) && config.speech.callback_url.is_some();
+    let secret = match (&config.cluster.signing_key, jobs.contains(&Job::Gateway) || calls_back) {
         (None, true) => given(Err("run.signing-key"))?,
         (None, false) => uuid::Uuid::new_v4().to_string(),
         (Some(secret), _) => secret.clone(),

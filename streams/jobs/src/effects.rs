@@ -1,6 +1,7 @@
 //! What the effect stages share: where objects lie, the names of events, and the looks before paying.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -73,13 +74,35 @@ pub struct Effect {
     pub storage: Arc<Storage>,
     /// The bounds of its calls.
     pub bounds: CallBounds,
+    /// What is looked at or paid for in this process just now.
+    busy: Arc<Mutex<BTreeSet<JournalKey>>>,
+}
+
+/// Nobody else in this process looks at an effect or pays for it while this lives. Two records of one piece of work lie in
+/// one partition, and so in one process; without this both could find in the journal that neither has begun.
+pub struct Busy {
+    key: JournalKey,
+    busy: Arc<Mutex<BTreeSet<JournalKey>>>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
 }
 
 impl Effect {
     /// Of these parts.
     #[must_use]
     pub fn new(ports: Ports, metrics: Metrics, storage: Arc<Storage>, bounds: CallBounds) -> Self {
-        Self { ports, metrics, storage, bounds }
+        Self { ports, metrics, storage, bounds, busy: Arc::default() }
+    }
+
+    /// Keeps others of this process away from an effect; nothing where one of them is at it.
+    #[must_use]
+    pub fn take(&self, key: &JournalKey) -> Option<Busy> {
+        let fresh = self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        fresh.then(|| Busy { key: key.clone(), busy: Arc::clone(&self.busy) })
     }
 
     /// The result of what `key` names, paid for only where it has to be; see [`pay`].
@@ -91,6 +114,7 @@ impl Effect {
         Call: FnOnce(SubmissionId) -> Fut + Send,
         Fut: Future<Output = Result<Bytes, Failed>> + Send,
     {
+        let Some(_busy) = self.take(key) else { return Ok(Paid::UnderWay) };
         pay(&self.ports, &self.metrics, key, input.history.as_ref(), self.bounds, call).await
     }
 }

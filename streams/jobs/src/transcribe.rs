@@ -76,6 +76,7 @@ impl Transcribe {
         let input_digest = digest(&segment_digest(segment))?;
         let key = &journal_key(&segment.conversation_id, self.stage(), input_digest, segment.generation);
         let task = Task { stage: self, key, segment };
+        let Some(_busy) = self.effect.take(key) else { return Ok(Answer::Parked(Millis::ZERO)) };
         let ports = &self.effect.ports;
         let found = match effect::look(ports, key).await? {
             Look::Result(bytes) => return emit(key, &bytes),
