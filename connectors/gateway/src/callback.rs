@@ -41,9 +41,12 @@ pub fn callback_token(key: &SigningKey, effect: &str) -> String {
     sign(key, &CallbackClaims { effect: effect.to_owned() })
 }
 
+/// Of a provider's name and a body the job's id.
+type Reads = dyn Fn(&str, &[u8]) -> Option<String> + Send + Sync;
+
 /// Finds the job that the body of a provider's webhook tells of.
 #[derive(Clone)]
-pub struct Told(Arc<dyn Fn(&str, &[u8]) -> Option<String> + Send + Sync>);
+pub struct Told(Arc<Reads>);
 
 impl Told {
     /// By a function of the provider's name and the body.
@@ -89,7 +92,7 @@ pub(crate) async fn callback(
         journal_key: claims.effect.clone(),
         provider,
         job_id,
-        body: body.into(),
+        body,
         content_type,
         ..Callback::default()
     };

@@ -67,7 +67,7 @@ impl Manner {
     /// The last job of a segment, and where it calls back.
     pub(crate) fn last_of(&self, segment: &str) -> Option<(String, String)> {
         let own = self.jobs.iter().filter(|(_, job)| job.audio.split(' ').next() == Some(segment));
-        own.filter_map(|(id, job)| Some((id.clone(), job.callback.clone()?))).last()
+        own.rev().find_map(|(id, job)| Some((id.clone(), job.callback.clone()?)))
     }
 }
 
@@ -181,7 +181,7 @@ impl Fakes {
     /// What is said when nothing was told for a segment: in a history some are jobs.
     fn usual(&self, name: &str) -> Answer {
         let drawn = hash(name);
-        match self.ledger.open().manner.by_name && drawn[0] % 3 == 0 {
+        match self.ledger.open().manner.by_name && drawn[0].is_multiple_of(3) {
             true => Answer::Job {
                 takes: Some(LENGTHS[usize::from(drawn[1]) % LENGTHS.len()]),
                 failure: None,

@@ -34,10 +34,13 @@ struct Call {
     body: Bytes,
 }
 
+/// What a path is answered: a status and a body.
+type Answers = dyn Fn(&str) -> (u16, String) + Send + Sync;
+
 /// A server whose answers a function gives, and which remembers what it was asked.
 #[derive(Clone)]
 struct Server {
-    answer: Arc<dyn Fn(&str) -> (u16, String) + Send + Sync>,
+    answer: Arc<Answers>,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
