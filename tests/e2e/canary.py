@@ -20,6 +20,7 @@ SAID = (
 )
 # Each alone tells something: none may be left, not even as the word of a list.
 CANARIES = ["kanarie", "vogel", "zanger", "distelvink", "5792", "1386", "8888", "1881", "0417", "172.23.91", "roodborst", "kooi77", "geheim77"]
+IN_A_LINK = {"roodborst", "kooi77", "geheim77"}
 LABELS = ["[EMAIL]", "[PHONE]", "[CARD]", "[IBAN]", "[IP]", "[CREDENTIALS]"]
 # The provider refuses it, and repeats in the refusal what was said.
 REFUSED_LANGUAGE = "eo"
@@ -41,6 +42,9 @@ def search(places):
     found = {}
     for name, data in places:
         low = data.lower()
+        if name.startswith("export"):
+            # Subtitles are broken into lines.
+            low = low.replace(b"\n", b" ")
         if seen := {canary for canary in CANARIES if any(form in low for form in forms(canary))}:
             found[name] = found.get(name, set()) | seen
     return found
@@ -167,7 +171,9 @@ class Canaries(unittest.TestCase):
         transcript = [f"export /v1/conversations/open-heard/transcript?format={style}" for style in FORMATS]
         for name in [*transcript, "export dead letters", "topic transcripts", "topic failures", "topic transcribe.dead-letter",
                      "table texts", "table journal", "table dead_letters", "objects transcripts"]:
-            self.assertEqual(found.get(name), set(CANARIES), f"{name} of {sorted(found)}")
+            # Of a refusal no link is kept, whoever asked for what.
+            lost = IN_A_LINK if "dead" in name or "failures" in name else set()
+            self.assertEqual(found.get(name), set(CANARIES) - lost, f"{name} of {sorted(found)}")
         # What runs beside the data tells nothing that was heard, whoever asked for what.
         spoken = search((name, data) for name, data in self.said_by_processes() if name.startswith(("metrics", "traces")))
         self.assertEqual(spoken, {})
