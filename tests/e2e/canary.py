@@ -19,7 +19,7 @@ SAID = (
     "account NL91 ABNA 0417 1643 00, from 172.23.91.7 by https://roodborst:kooi77@e.org/x?token=geheim77 bye"
 )
 # Each alone tells something: none may be left, not even as the word of a list.
-CANARIES = ["kanarie", "vogel", "zanger", "distelvink", "5792", "1386", "8888", "1881", "0417", "172.23.91", "roodborst", "kooi77", "geheim77"]
+CANARIES = ["kanarie", "vogel", "zanger", "distelvink", "5792", "1386", "8888", "1881", "ABNA", "0417", "172.23", "roodborst", "kooi77", "geheim77"]
 IN_A_LINK = {"roodborst", "kooi77", "geheim77"}
 LABELS = ["[EMAIL]", "[PHONE]", "[CARD]", "[IBAN]", "[IP]", "[CREDENTIALS]"]
 # The provider refuses it, and repeats in the refusal what was said.

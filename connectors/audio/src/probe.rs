@@ -75,6 +75,10 @@ pub(crate) fn open(recording: &Recording) -> Result<Opened, AudioError> {
         return Err(AudioError::UnsupportedCodec { codec, container });
     }
     let kind = Kind::of(&head);
+    if kind == Some(Kind::Caf) && outline::absurd_caf(&head) {
+        let detail = "its packets are stated to have half a gigabyte or more each".to_owned();
+        return Err(AudioError::Corrupt { detail });
+    }
     let wave = match kind {
         Some(Kind::Wave) => outline::wave(&file, start).map_err(io())?,
         _ => None,

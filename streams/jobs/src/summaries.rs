@@ -236,6 +236,7 @@ type Made = Result<Option<Summary>, Failed>;
 impl Calls<'_> {
     /// The summary, paid for only as far as the journal has it not.
     pub(crate) async fn made(&self) -> Made {
+        let Some(_busy) = self.effect.take(self.key) else { return Ok(None) };
         let before = match effect::look(&self.effect.ports, self.key).await? {
             Look::Result(bytes) => return summary_of(&bytes).map(Some),
             Look::UnderWay | Look::Job { .. } => return Ok(None),
@@ -320,6 +321,8 @@ impl Calls<'_> {
         let language = self.language().unwrap_or_default();
         let input = digest_of(&[kind, text, language], &identity, self.options);
         let key = JournalKey { input, ..self.key.clone() };
+        // Two revisions may share a passage.
+        let Some(_busy) = self.effect.take(&key) else { return Ok(None) };
         match effect::look(&self.effect.ports, &key).await? {
             Look::Result(bytes) => summary_of(&bytes).map(Some),
             Look::UnderWay | Look::Job { .. } => Ok(None),

@@ -11,6 +11,16 @@ const CHUNKS_MAX: usize = 1_000;
 /// The most that lies before the samples of a file that is cut; more are pictures and the like.
 const HEAD_BYTES: u64 = 1 << 20;
 
+/// Bytes of a packet from which on the demuxer's count of its bits overflows.
+const PACKET_BYTES_MAX: u32 = 1 << 29;
+
+/// Whether the file's description, its first chunk, states packets that are no audio's; `head` is the file's beginning.
+pub(crate) fn absurd_caf(head: &[u8]) -> bool {
+    let described = head.get(8..12) == Some(b"desc");
+    let packet = head.get(36..40).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
+    described && packet.is_some_and(|bytes| bytes >= PACKET_BYTES_MAX)
+}
+
 /// A head with the length that is there, and where they lie; `None` where the file is not cut within them.
 pub(crate) fn cut_caf(file: &Part, start: u64) -> io::Result<Option<(Vec<u8>, u64)>> {
     let (length, mut place) = (file.length(), start + 8);

@@ -11,7 +11,7 @@ mod wave;
 
 use std::io::{self, Read};
 
-pub(crate) use caf::cut_caf;
+pub(crate) use caf::{absurd_caf, cut_caf};
 pub(crate) use flac::flac;
 pub(crate) use matroska::{outline as of_matroska, variable};
 pub(crate) use mp4::outline as of_mp4;

@@ -45,6 +45,13 @@ fn each_bad_file_gets_its_code() {
         &["-loglevel", "error", "-f", "lavfi", "-i", "testsrc=d=1", silent_film.to_str().unwrap()],
     );
     assert_eq!(code(&silent_film), "no_audio_track");
+    let caf = directory.path().join("whole.caf");
+    ffmpeg(&wav(), &["-c:a", "pcm_s16be"], &caf);
+    let mut absurd = std::fs::read(&caf).unwrap();
+    assert_eq!(&absurd[8..12], b"desc");
+    // Bytes of a packet.
+    absurd[36] = 0x20;
+    assert_eq!(code(&file("absurd.caf", &absurd)), "corrupt");
     let foreign = directory.path().join("ac3.mkv");
     ffmpeg(&wav(), &["-c:a", "ac3"], &foreign);
     assert_eq!(code(&foreign), "unsupported_codec");
