@@ -103,9 +103,14 @@ class Jobs(unittest.TestCase):
         self.assertGreaterEqual(billed, segments)
         self.assertLessEqual(billed, segments + 8 * KILLS)
         self.assertGreater(segments, CONVERSATIONS)
-        times = sorted(call["time"] for call in calls)
-        most = max(sum(1 for other in times[at : at + 2 * CALLS_PER_S] if other < start + 1) for at, start in enumerate(times))
-        # Calls leave evenly and may arrive closer together.
-        self.assertLessEqual(most, CALLS_PER_S * 1.2, f"{most} calls in a second")
+        calls.sort(key=lambda call: call["time"])
+        most = 0
+        for at, first in enumerate(calls):
+            second = [call for call in calls[at : at + 4 * CALLS_PER_S] if call["time"] < first["time"] + 1]
+            most = max(most, len(second))
+            # Two processes begin a call each at the same time, and what the ledger was late to see came sooner.
+            late_s = max(call["late_s"] for call in second)
+            self.assertLessEqual(len(second), CALLS_PER_S * (1 + late_s) + 2, f"in a second, seen late by {late_s} s")
+        print(f"at most {most} a second", end=" ", flush=True)
         webhooks = [call for call in self.provider.calls() if call["what"] == "webhook"]
         self.assertTrue(webhooks and all(call["status"] in (202, None) for call in webhooks), webhooks[:3])

@@ -7,6 +7,7 @@ seed, on what a call is about and on how often that came, not on the order in wh
 
 import argparse
 import asyncio
+import collections
 import hashlib
 import json
 import random
@@ -167,6 +168,7 @@ class Provider:
         self.options = options
         self.ledger = open(options.ledger, "a", encoding="utf-8", buffering=1)
         self.calls, self.open_calls, self.seen, self.huge = 0, 0, {}, None
+        self.behind = collections.deque()
         self.room = asyncio.Semaphore(options.concurrency)
 
     async def answer(self, call):
@@ -180,9 +182,24 @@ class Provider:
     def record(self, call, **facts):
         """Appends a call to the ledger, before it is answered; the number of the call."""
         self.calls += 1
-        line = {"call": self.calls, "time": call.time, "open": self.open_calls, **facts}
+        line = {"call": self.calls, "time": call.time, "late_s": self.late_s(), "open": self.open_calls, **facts}
         self.ledger.write(json.dumps(line) + "\n")
         return self.calls
+
+    def late_s(self):
+        """By how much this process was behind at most within the last second: calls may have come so much sooner."""
+        now = time.monotonic()
+        while self.behind and self.behind[0][0] < now - 1:
+            self.behind.popleft()
+        return round(max((late for _, late in self.behind), default=0), 3)
+
+    async def watch(self):
+        """Notes when this process gets no turn."""
+        while True:
+            due = time.monotonic() + WATCH_S
+            await asyncio.sleep(WATCH_S)
+            now = time.monotonic()
+            self.behind.append((now, now - due))
 
     def nth(self, *about):
         """How often this was asked before, and once more."""
@@ -313,7 +330,8 @@ async def run(provider):
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = asyncio.create_task(provider.work())
+    beside = [asyncio.create_task(provider.work()), asyncio.create_task(provider.watch())]
     await stop.wait()
-    work.cancel()
+    for task in beside:
+        task.cancel()
     server.close()

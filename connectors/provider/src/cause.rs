@@ -123,9 +123,15 @@ impl Cause {
         Failed { http_status, ..Failed::new(class, code, message) }
     }
 
-    /// The failure of this cause, with the time that the provider asks for.
+    /// The failure of this cause, with the time that the provider asks for. Who says how long it serves nobody is down for
+    /// all records, and not for this one.
     pub fn failed_after(self, message: impl Into<String>, wait: Option<Duration>) -> Failed {
-        Failed { retry_after: wait, ..self.failed(message) }
+        let failed = self.failed(message);
+        let class = match (failed.http_status, wait) {
+            (Some(503), Some(_)) => Class::Unavailable,
+            _ => failed.class,
+        };
+        Failed { class, retry_after: wait, ..failed }
     }
 }
 

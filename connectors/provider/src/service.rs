@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use hansard_tls::Authorities;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -157,11 +158,17 @@ impl Service {
         })
     }
 
-    /// Sends a call; an answer of success.
+    /// Sends a call when its turn has come; an answer of success.
     ///
     /// # Errors
     /// What kept it from one, by [`Cause`].
-    pub async fn send(&self, call: RequestBuilder, account: Account) -> Result<Response, Failed> {
+    pub async fn send(
+        &self,
+        call: RequestBuilder,
+        account: Account,
+        permit: &Permit<'_>,
+    ) -> Result<Response, Failed> {
+        permit.turn().await;
         let response = call.send().await.map_err(|error| self.lost(&error))?;
         match response.status().as_u16() {
             200..=299 => Ok(response),

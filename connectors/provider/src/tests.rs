@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::any;
 use bytes::Bytes;
 use hansard_core::redelivery::Class;
+use hansard_runtime::pace::Pace;
 use hansard_runtime::stage::Failed;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +62,7 @@ fn service(base_url: impl Into<String>) -> Service {
 /// One call with a body, so that a server that closes the connection finds bytes that it has not read.
 async fn call(service: &Service, account: Account) -> Result<Bytes, Failed> {
     let call = service.call(Method::POST, "/v2/thing").expect("a path").body(vec![7; 4096]);
-    service.body(service.send(call, account).await?).await
+    service.body(service.send(call, account, &Pace::unlimited().permit().await).await?).await
 }
 
 async fn failure(service: &Service) -> Failed {
@@ -159,7 +160,15 @@ async fn retry_after_is_read_as_seconds_and_as_a_date() {
     ];
     for (headers, wait) in table {
         let error = failure(&answering(429, headers, "").await).await;
-        assert_eq!(error.retry_after, wait.map(Duration::from_secs), "{headers:?}");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, wait.map(Duration::from_secs)));
+    }
+}
+
+#[tokio::test]
+async fn who_says_how_long_it_serves_nobody_is_unavailable() {
+    for (headers, class) in [(&[("retry-after", "7")][..], Class::Unavailable), (&[], Class::Transient)] {
+        let error = failure(&answering(503, headers, "").await).await;
+        assert_eq!((error.class, error.code), (class, "server_error"), "{headers:?}");
     }
 }
 

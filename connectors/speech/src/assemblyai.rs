@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use hansard_core::id::{Millis, Timestamp};
 use hansard_jobs::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitted};
 use hansard_provider::{Account, Authorization, Cause, Service, ServiceConfig, ServiceError};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, Url};
@@ -170,8 +171,13 @@ impl AssemblyAi {
     }
 
     /// The whole body of a call's answer.
-    async fn answer(&self, call: RequestBuilder, account: Account) -> Result<bytes::Bytes, Failed> {
-        let response = self.service.send(call, account).await?;
+    async fn answer(
+        &self,
+        call: RequestBuilder,
+        account: Account,
+        permit: &Permit<'_>,
+    ) -> Result<bytes::Bytes, Failed> {
+        let response = self.service.send(call, account, permit).await?;
         self.service.body(response).await
     }
 
@@ -182,7 +188,12 @@ impl AssemblyAi {
     }
 
     /// The link by which the provider gets the audio.
-    async fn audio_url(&self, request: &SpeechRequest, account: Account) -> Result<String, Failed> {
+    async fn audio_url(
+        &self,
+        request: &SpeechRequest,
+        account: Account,
+        permit: &Permit<'_>,
+    ) -> Result<String, Failed> {
         if self.config.audio == AudioBy::Link {
             return request.audio.link().await;
         }
@@ -193,7 +204,7 @@ impl AssemblyAi {
         }
         let call = self.service.call(Method::POST, "/v2/upload")?;
         let call = call.header(CONTENT_TYPE, "application/octet-stream").body(bytes);
-        let answer = self.answer(call, account).await?;
+        let answer = self.answer(call, account, permit).await?;
         let uploaded: Uploaded = serde_json::from_slice(&answer).map_err(|error| self.unreadable(error))?;
         Ok(uploaded.upload_url)
     }
@@ -233,9 +244,16 @@ impl AssemblyAi {
     }
 
     /// A job of this id, whoever's it is.
-    async fn job(&self, method: Method, id: &str, account: Account) -> Result<Job, Failed> {
+    async fn job(
+        &self,
+        method: Method,
+        id: &str,
+        account: Account,
+        permit: &Permit<'_>,
+    ) -> Result<Job, Failed> {
         let call = self.service.call(method, &self.path(id)?)?;
-        let job = Job::read(&self.answer(call, account).await?).map_err(|error| self.unreadable(error))?;
+        let job =
+            Job::read(&self.answer(call, account, permit).await?).map_err(|error| self.unreadable(error))?;
         if job.id != id {
             let name = self.service.name();
             return Err(Cause::BadResponse.failed(format!("{name} answered with another job than {id}")));
@@ -258,21 +276,26 @@ impl AssemblyAi {
         JobState::Ended(cause.failed(format!("{name} gave the job up: {said}")))
     }
 
-    async fn page(&self, before: Option<&str>, jobs: usize) -> Result<Page, Failed> {
+    async fn page(&self, before: Option<&str>, jobs: usize, permit: &Permit<'_>) -> Result<Page, Failed> {
         let before = before.map(|id| format!("&before_id={id}")).unwrap_or_default();
         let call = self.service.call(Method::GET, &format!("/v2/transcript?limit={jobs}{before}"))?;
         let call = if jobs == 1 { call.timeout(self.config.service.connect_within * 2) } else { call };
-        let answer = self.answer(call, Account::Deployment).await?;
+        let answer = self.answer(call, Account::Deployment, permit).await?;
         serde_json::from_slice(&answer).map_err(|error| self.unreadable(error))
     }
 
     /// Jobs begun since then for the audio at this link, the newest first.
-    async fn jobs_of(&self, link: &Url, since: Timestamp) -> Result<Vec<String>, Failed> {
+    async fn jobs_of(
+        &self,
+        link: &Url,
+        since: Timestamp,
+        permit: &Permit<'_>,
+    ) -> Result<Vec<String>, Failed> {
         let since_ms = since.0.saturating_sub(CLOCKS_APART.0);
         let mut found = Vec::new();
         let mut before: Option<String> = None;
         for _ in 0..self.config.find_pages_max {
-            let page = self.page(before.as_deref(), PAGE_JOBS).await?;
+            let page = self.page(before.as_deref(), PAGE_JOBS, permit).await?;
             // A time that cannot be read is taken for a late one: a page too many is read rather than one too few.
             let is_new = |job: &Listed| job.created_ms().is_none_or(|created_ms| created_ms >= since_ms);
             let goes_on = page.transcripts.len() >= PAGE_JOBS && page.transcripts.iter().all(is_new);
@@ -293,22 +316,28 @@ impl AssemblyAi {
 
 #[async_trait]
 impl Speech for AssemblyAi {
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed> {
         let account = self.account(request);
-        let audio_url = self.audio_url(request, account).await?;
+        let audio_url = self.audio_url(request, account, permit).await?;
         let order = serde_json::to_vec(&self.order(request, &audio_url));
         let order = order.map_err(|error| self.unreadable(error))?;
         let call = self.service.call(Method::POST, "/v2/transcript")?;
         let call = call.header(CONTENT_TYPE, "application/json").body(order);
-        let job = Job::read(&self.answer(call, account).await?).map_err(|error| self.unreadable(error))?;
+        let job =
+            Job::read(&self.answer(call, account, permit).await?).map_err(|error| self.unreadable(error))?;
         self.path(&job.id)?;
         self.check_ours(&job, request)?;
         Ok(Submitted::Job(job.id))
     }
 
-    async fn check(&self, job: &str, request: &SpeechRequest) -> Result<JobState, Failed> {
+    async fn check(
+        &self,
+        job: &str,
+        request: &SpeechRequest,
+        permit: &Permit<'_>,
+    ) -> Result<JobState, Failed> {
         let account = self.account(request);
-        let job = self.job(Method::GET, job, account).await?;
+        let job = self.job(Method::GET, job, account, permit).await?;
         let stage = job.stage(account);
         if stage != Stage::Deleted {
             self.check_ours(&job, request)?;
@@ -337,16 +366,21 @@ impl Speech for AssemblyAi {
     }
 
     /// A job is known by the path of its audio's link, and, where it is to tell that it has ended, by whom it tells.
-    async fn find(&self, request: &SpeechRequest, since: Timestamp) -> Result<Option<String>, Failed> {
+    async fn find(
+        &self,
+        request: &SpeechRequest,
+        since: Timestamp,
+        permit: &Permit<'_>,
+    ) -> Result<Option<String>, Failed> {
         if self.config.audio == AudioBy::Upload {
             return Ok(None);
         }
         let link = request.audio.link().await?;
         let Ok(link) = Url::parse(&link) else { return Ok(None) };
-        let candidates = self.jobs_of(&link, since).await?;
+        let candidates = self.jobs_of(&link, since, permit).await?;
         let Some(given) = &request.callback else { return Ok(candidates.into_iter().next()) };
         for id in candidates {
-            let job = self.job(Method::GET, &id, Account::Deployment).await?;
+            let job = self.job(Method::GET, &id, Account::Deployment, permit).await?;
             if job.webhook_url.is_some_and(|told| is_callback(&told, given)) {
                 return Ok(Some(id));
             }
@@ -356,12 +390,12 @@ impl Speech for AssemblyAi {
 
     /// What is deleted is the text and what is left of the audio. A job that is not done has nothing to delete yet and cannot
     /// be stopped, so its deletion is confirmed only after it has ended: what it writes then would else be kept.
-    async fn forget(&self, job: &str) -> Result<(), Failed> {
+    async fn forget(&self, job: &str, permit: &Permit<'_>) -> Result<(), Failed> {
         let under_way = || {
             let text = format!("{} still works on job {job}; it is deleted after that", self.service.name());
             Cause::JobUnderWay.failed(text)
         };
-        match self.job(Method::DELETE, job, Account::Deployment).await {
+        match self.job(Method::DELETE, job, Account::Deployment, permit).await {
             Ok(job) if job.stage(Account::Deployment) == Stage::UnderWay => Err(under_way()),
             Ok(_) => Ok(()),
             Err(failed) if failed.code == "no_such_job" => Ok(()),
@@ -372,8 +406,8 @@ impl Speech for AssemblyAi {
         }
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
-        self.page(None, 1).await.map(drop)
+    async fn probe(&self, permit: &Permit<'_>) -> Result<(), Failed> {
+        self.page(None, 1, permit).await.map(drop)
     }
 
     fn told(&self, body: &[u8]) -> Option<String> {

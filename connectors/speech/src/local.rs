@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest, Submitted};
 use hansard_provider::Cause;
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, Word};
 use tokio::net::UnixStream;
@@ -263,7 +264,7 @@ impl Recognizer {
 
 #[async_trait]
 impl Speech for Local {
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, request: &SpeechRequest, _: &Permit<'_>) -> Result<Submitted, Failed> {
         let audio = request.audio.bytes().await?;
         self.check(&audio, &request.options)?;
         let within = self.config.answer_within;
@@ -284,7 +285,7 @@ impl Speech for Local {
         }))
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         self.with_recognizer(async |_| Ok(())).await
     }
 }

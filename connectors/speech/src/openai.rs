@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_jobs::ports::{Speech, SpeechReply, SpeechRequest, Submitted};
 use hansard_provider::{Account, Cause, Service, ServiceConfig, ServiceError};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
@@ -128,7 +129,7 @@ impl OpenAi {
 
 #[async_trait]
 impl Speech for OpenAi {
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed> {
         let own_model = &self.config.model;
         let model = request.options.model.as_ref().unwrap_or(own_model);
         let own = model == own_model && request.options.provider.is_none();
@@ -138,7 +139,7 @@ impl Speech for OpenAi {
         if !request.idempotency_key.is_empty() {
             call = call.header("Idempotency-Key", &request.idempotency_key);
         }
-        let response = self.service.send(call, account).await?;
+        let response = self.service.send(call, account, permit).await?;
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let body = self.service.body(response).await?;
         let heard = answer::heard(&body, request.start_ms, request.end_ms).map_err(|error| {
@@ -157,10 +158,10 @@ impl Speech for OpenAi {
     }
 
     /// Asks for the list of models. A server that has none answers 404, and has thereby answered.
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, permit: &Permit<'_>) -> Result<(), Failed> {
         let within = self.config.service.connect_within * 2;
         let call = self.service.call(Method::GET, "/v1/models")?.timeout(within);
-        match self.service.send(call, Account::Deployment).await {
+        match self.service.send(call, Account::Deployment, permit).await {
             Err(failed) if matches!(failed.http_status, Some(404 | 405)) => Ok(()),
             answered => answered.map(drop),
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use hansard_core::passages::ROOM_MIN;
 use hansard_jobs::ports::{Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
 use hansard_provider::{Account, Cause, Service, ServiceConfig, ServiceError, Told};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use reqwest::Method;
@@ -153,7 +154,11 @@ impl Summarizer for Chat {
         Some(self.room)
     }
 
-    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed> {
+    async fn summarize(
+        &self,
+        request: &SummaryRequest<'_>,
+        permit: &Permit<'_>,
+    ) -> Result<SummaryReply, Failed> {
         let name = self.service.name();
         let model = self.model(request.options);
         let own = model == self.config.model && request.options.provider.is_none();
@@ -182,16 +187,17 @@ impl Summarizer for Chat {
         if !request.idempotency_key.is_empty() {
             call = call.header("Idempotency-Key", &request.idempotency_key);
         }
-        let response = self.service.send(call, account).await.map_err(|failed| no_such(failed, account))?;
+        let response =
+            self.service.send(call, account, permit).await.map_err(|failed| no_such(failed, account))?;
         let body = self.service.body(response).await?;
         answer::read(&body).map_err(|(cause, why)| cause.failed(format!("{name} gave {why}")))
     }
 
     /// Asks for the list of models. A server that has none answers 404, and has thereby answered.
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, permit: &Permit<'_>) -> Result<(), Failed> {
         let within = self.config.service.connect_within * 2;
         let call = self.service.call(Method::GET, "/v1/models")?.timeout(within);
-        match self.service.send(call, Account::Deployment).await {
+        match self.service.send(call, Account::Deployment, permit).await {
             Err(failed) if matches!(failed.http_status, Some(404 | 405)) => Ok(()),
             answered => answered.map(drop),
         }

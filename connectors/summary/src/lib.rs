@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use hansard_core::extract::extract;
 use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{Material, Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 
@@ -40,7 +41,7 @@ impl Summarizer for Extractive {
         }
     }
 
-    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed> {
+    async fn summarize(&self, request: &SummaryRequest<'_>, _: &Permit<'_>) -> Result<SummaryReply, Failed> {
         let Material::Transcript(document) = request.material else {
             let cause = "excerpts are taken from a transcript, and not from a part of it";
             return Err(Failed::new(Class::Defect, "not_a_transcript", cause));

@@ -12,7 +12,7 @@ use hansard_jobs::callback::CallbackUrls;
 use hansard_jobs::ports::{Speech, SpeechRequest, Submitted};
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
 use hansard_jobs::topology::JobSettings;
-use hansard_runtime::pace::{Pace, PaceLimits};
+use hansard_runtime::pace::{Pace, Permit};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Stage;
@@ -64,17 +64,16 @@ pub(crate) fn providers(
     let transcribe = config.jobs.get(&Stage::Transcribe);
     let call_max = transcribe.map_or_else(|| JobSettings::of(Stage::Transcribe).call_max, |job| job.call_max);
     let named = speakers.into_iter().map(|(kind, speech)| {
-        let Terms { pace, price, budget } = match kind {
-            Kind::OpenAi => config.speech.openai_terms.clone(),
-            Kind::AssemblyAi => config.speech.assemblyai_terms.clone(),
+        let terms = match kind {
+            Kind::OpenAi => Some(config.speech.openai_terms.clone()),
+            Kind::AssemblyAi => Some(config.speech.assemblyai_terms.clone()),
             // Its own queue and the job's slots bound it; it costs nothing but this machine.
-            Kind::Local => Terms {
-                pace: PaceLimits { per_second: 100_000.0, at_once: 10_000 },
-                price: None,
-                budget: None,
-            },
+            Kind::Local => None,
         };
-        let pace = Pace::new(pace, Arc::clone(&ports.clock));
+        let (pace, price, budget) = match terms {
+            Some(Terms { pace, price, budget }) => (Pace::new(pace, Arc::clone(&ports.clock)), price, budget),
+            None => (Pace::unlimited(), None, None),
+        };
         let deadline = config.speech.deadline;
         let budget = budget.map(|day_max| Budget::new(kind.name(), day_max));
         (kind.name().to_owned(), Provider { speech, pace, deadline, price, budget })
@@ -96,11 +95,11 @@ struct Elsewhere;
 
 #[async_trait]
 impl Speech for Elsewhere {
-    async fn submit(&self, _: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, _: &SpeechRequest, _: &Permit<'_>) -> Result<Submitted, Failed> {
         Err(Failed::new(Class::Unavailable, "no_model", "this process does not transcribe"))
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 }

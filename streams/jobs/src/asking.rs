@@ -32,7 +32,8 @@ impl Asking {
     }
 
     /// One call, within its time. What looks like the failure of one record is the provider's where it fails a probe too: a
-    /// provider that stops breaks off the calls that are under way, and these need no other attempt but a pause.
+    /// provider that stops breaks off the calls that are under way, and these need no other attempt but a pause. One that asks
+    /// for time has answered, and gets it.
     pub(crate) async fn ask<T>(
         &self,
         (name, call): (&str, &'static str),
@@ -59,7 +60,9 @@ impl Asking {
             pace.hold(Millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
         }
         let class = match failed.class {
-            Class::Transient if !self.answers(probe).await => Class::Unavailable,
+            Class::Transient if failed.retry_after.is_none() && !self.answers(probe).await => {
+                Class::Unavailable
+            }
             class => class,
         };
         Err(Failed { class, provider: Some(name.to_owned()), ..failed })

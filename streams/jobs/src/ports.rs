@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use hansard_core::document::Document;
 use hansard_core::id::Timestamp;
 use hansard_core::redelivery::Class;
+use hansard_runtime::pace::Permit;
 use hansard_runtime::ports::PortError;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, SplitSegment, Word};
@@ -205,33 +206,44 @@ pub enum JobState {
 /// A provider of speech recognition; one file each.
 ///
 /// An implementation must: answer every call within a time limit of its own; submit the audio at most once a call; class
-/// what went wrong by the one table that all share; keep keys, links and what was said out of failures. It need not
-/// retry, limit its callers' rate, or remember calls.
+/// what went wrong by the one table that all share; keep keys, links and what was said out of failures; and wait for its
+/// turn before each call of the provider, which the permit that came with the work gives. It need not retry or remember
+/// calls.
 #[async_trait]
 pub trait Speech: Send + Sync {
     /// Transcribes one segment, or begins to. Silence is a success with an empty text.
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed>;
+    async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed>;
 
     /// Asks for a job that `request` led to. A failure is one of asking, and says nothing of the job.
-    async fn check(&self, job: &str, _request: &SpeechRequest) -> Result<JobState, Failed> {
+    async fn check(
+        &self,
+        job: &str,
+        _request: &SpeechRequest,
+        _permit: &Permit<'_>,
+    ) -> Result<JobState, Failed> {
         let cause = format!("job {job:?} is of a provider that works in no jobs");
         Ok(JobState::Ended(Failed::new(Class::Defect, "not_a_job", cause)))
     }
 
     /// Looks for a job that `request` led to although its id never became known here, begun since then. A provider that
     /// cannot be asked finds none.
-    async fn find(&self, _request: &SpeechRequest, _since: Timestamp) -> Result<Option<String>, Failed> {
+    async fn find(
+        &self,
+        _request: &SpeechRequest,
+        _since: Timestamp,
+        _permit: &Permit<'_>,
+    ) -> Result<Option<String>, Failed> {
         Ok(None)
     }
 
     /// Has the provider stop a job and delete what it keeps of it; done where it keeps nothing. Confirmed once it answers
     /// without a failure; asked again until then. A provider that keeps nothing confirms at once.
-    async fn forget(&self, _job: &str) -> Result<(), Failed> {
+    async fn forget(&self, _job: &str, _permit: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 
     /// Asks whether the provider could answer at all, without paying for audio.
-    async fn probe(&self) -> Result<(), Failed>;
+    async fn probe(&self, permit: &Permit<'_>) -> Result<(), Failed>;
 
     /// The job that the body of a webhook tells of; nothing where it tells of none.
     fn told(&self, _body: &[u8]) -> Option<String> {
@@ -306,10 +318,14 @@ pub trait Summarizer: Send + Sync {
     }
 
     /// Summarises.
-    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed>;
+    async fn summarize(
+        &self,
+        request: &SummaryRequest<'_>,
+        permit: &Permit<'_>,
+    ) -> Result<SummaryReply, Failed>;
 
     /// Asks whether it could answer at all, without paying.
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _permit: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 }

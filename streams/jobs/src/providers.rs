@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hansard_core::id::{Millis, Partition, Timestamp};
 use hansard_core::redelivery::Class;
-use hansard_runtime::pace::Pace;
+use hansard_runtime::pace::{Pace, Permit};
 use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::ports::{PortError, Ports};
 use hansard_runtime::stage::Failed;
@@ -133,7 +133,8 @@ impl Providers {
     /// It is not confirmed.
     pub async fn forget(&self, job: &str) -> Result<(), Failed> {
         let (named, id) = self.of_job(job)?;
-        named.ask("forget", named.provider.speech.forget(id)).await
+        let permit = named.provider.pace.permit().await;
+        named.ask("forget", named.provider.speech.forget(id, &permit), &permit).await
     }
 
     /// This instance holds `held` of `of` partitions.
@@ -166,9 +167,13 @@ impl<'a> Named<'a> {
         Ok(may)
     }
 
-    /// Submits a segment. The caller has waited for its turn.
-    pub(crate) async fn submit(self, request: &SpeechRequest) -> Result<Submitted, Failed> {
-        let submitted = self.ask("submit", self.provider.speech.submit(request)).await?;
+    /// Submits a segment.
+    pub(crate) async fn submit(
+        self,
+        request: &SpeechRequest,
+        permit: &Permit<'_>,
+    ) -> Result<Submitted, Failed> {
+        let submitted = self.ask("submit", self.provider.speech.submit(request, permit), permit).await?;
         match &submitted {
             Submitted::Job(id) if !is_job_id(id) => {
                 let cause = format!("{} gave a job an id of no use", self.name);
@@ -180,8 +185,8 @@ impl<'a> Named<'a> {
 
     /// Asks for a job, when its turn has come.
     pub(crate) async fn check(self, job: &str, request: &SpeechRequest) -> Result<JobState, Failed> {
-        let _turn = self.provider.pace.permit().await;
-        self.ask("check", self.provider.speech.check(job, request)).await
+        let permit = self.provider.pace.permit().await;
+        self.ask("check", self.provider.speech.check(job, request, &permit), &permit).await
     }
 
     /// Looks for a job whose id never became known, when its turn has come.
@@ -190,8 +195,8 @@ impl<'a> Named<'a> {
         request: &SpeechRequest,
         since: Timestamp,
     ) -> Result<Option<String>, Failed> {
-        let _turn = self.provider.pace.permit().await;
-        let found = self.ask("find", self.provider.speech.find(request, since)).await?;
+        let permit = self.provider.pace.permit().await;
+        let found = self.ask("find", self.provider.speech.find(request, since, &permit), &permit).await?;
         Ok(found.filter(|id| is_job_id(id)))
     }
 
@@ -199,9 +204,10 @@ impl<'a> Named<'a> {
         self,
         call: &'static str,
         asking: impl Future<Output = Result<T, Failed>>,
+        permit: &Permit<'_>,
     ) -> Result<T, Failed> {
         let Self { name, provider, all } = self;
-        all.asking.ask((name, call), &provider.pace, asking, provider.speech.probe()).await
+        all.asking.ask((name, call), &provider.pace, asking, provider.speech.probe(permit)).await
     }
 
     /// What an answer has cost, and its telling.

@@ -16,7 +16,7 @@ use hansard_core::id::{Digest, Millis};
 use hansard_core::passages::{Note, calls_max, groups, passages};
 use hansard_core::redelivery::Class;
 use hansard_runtime::effect::{self, Before, Called, Look};
-use hansard_runtime::pace::Pace;
+use hansard_runtime::pace::{Pace, Permit};
 use hansard_runtime::ports::clock::Clock;
 use hansard_runtime::ports::journal::{JournalKey, SubmissionId};
 use hansard_runtime::stage::{Failed, Input};
@@ -159,11 +159,12 @@ impl Writer<'_> {
         self.provider.summarizer.identity(options)
     }
 
-    async fn write(self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed> {
+    async fn write(self, request: &SummaryRequest<'_>, permit: &Permit<'_>) -> Result<SummaryReply, Failed> {
         let Self { name, provider, all } = self;
         let SummaryProvider { summarizer, pace, price, .. } = provider;
         let call = (name, "summarize");
-        let reply = all.asking.ask(call, pace, summarizer.summarize(request), summarizer.probe()).await?;
+        let (writing, probe) = (summarizer.summarize(request, permit), summarizer.probe(permit));
+        let reply = all.asking.ask(call, pace, writing, probe).await?;
         for (direction, tokens) in [("in", reply.tokens_in), ("out", reply.tokens_out)] {
             let tokens = tokens.unwrap_or(0).max(0).unsigned_abs();
             all.metrics.tokens.with_label_values(&[name, direction]).inc_by(tokens);
@@ -340,11 +341,11 @@ impl Calls<'_> {
     ) -> Result<Summary, Failed> {
         let Effect { ports, metrics, bounds, .. } = self.effect;
         let made = before.attempts(self.input.history.as_ref(), bounds.attempts_max)?;
-        let _turn = self.writer.provider.pace.permit().await;
+        let permit = self.writer.provider.pace.permit().await;
         let call = async |id: SubmissionId| {
             let (language, options, idempotency_key) = (self.language(), self.options, hex(&id.0));
             let request = SummaryRequest { material, language, options, idempotency_key };
-            let reply = self.writer.write(&request).await?;
+            let reply = self.writer.write(&request, &permit).await?;
             Ok(Called::Result(self.kept(reply, spent)))
         };
         match effect::submit(ports, metrics, key, before, (made, bounds.time_max), call).await? {

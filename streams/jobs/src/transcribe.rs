@@ -13,6 +13,7 @@ use hansard_core::redelivery::Class;
 use hansard_runtime::effect::{self, Before, Called, Job, Look};
 #[cfg(feature = "mutants")]
 use hansard_runtime::mutants;
+use hansard_runtime::pace::Permit;
 use hansard_runtime::ports::journal::{JournalKey, Step, SubmissionId};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
@@ -152,11 +153,11 @@ impl Task<'_> {
             tracing::warn!(provider = named.name, "the day's budget is spent; what is above it waits");
             return Ok(Found::UnderWay(OVER_BUDGET));
         }
-        let turn = named.provider.pace.permit().await;
-        let call = async |id: SubmissionId| self.call(named, id).await;
+        let permit = named.provider.pace.permit().await;
+        let call = async |id: SubmissionId| self.call(named, id, &permit).await;
         let bounds = (made, effect.bounds.time_max);
         let called = effect::submit(&effect.ports, &effect.metrics, key, before, bounds, call).await;
-        drop(turn);
+        drop(permit);
         match called {
             Ok(Called::Result(bytes)) => Ok(Found::Result(bytes)),
             Ok(Called::Job(_)) => Ok(Found::UnderWay(self.check_after(Millis::ZERO))),
@@ -168,10 +169,10 @@ impl Task<'_> {
         }
     }
 
-    async fn call(&self, named: Named<'_>, id: SubmissionId) -> Result<Called, Failed> {
+    async fn call(&self, named: Named<'_>, id: SubmissionId, permit: &Permit<'_>) -> Result<Called, Failed> {
         let clock = &self.stage.effect.ports.clock;
         let (request, began) = (self.request(named, id), clock.now());
-        match named.submit(&request).await? {
+        match named.submit(&request, permit).await? {
             Submitted::Reply(reply) => Ok(Called::Result(self.transcript(named, reply, clock.now() - began))),
             Submitted::Job(job) => Ok(Called::Job(Job {
                 id: named.job(&job),

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hansard_core::id::{Millis, Timestamp};
 use tokio::sync::Notify;
 
@@ -17,12 +19,14 @@ pub struct PaceLimits {
     pub at_once: usize,
 }
 
-/// Lets calls begin. Whoever waits is served in turn; a wait that is dropped leaves its turn unused.
+/// Lets calls begin. Whoever waits is served in turn.
 pub struct Pace {
     limits: PaceLimits,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     freed: Notify,
+    /// Of those that have room, the first waits until it may begin, and the others for it.
+    line: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -33,23 +37,106 @@ struct State {
     at_once: usize,
     /// Between the beginnings of two calls, in nanoseconds.
     interval_ns: u64,
-    /// When the next call may begin, in nanoseconds since 1970.
-    next_ns: u128,
+    begins: Schedule,
+    calls: Schedule,
+    /// Who wait for the turn of a call.
+    waiting: u32,
     /// The provider asked to be left alone until then.
     held_until: Timestamp,
 }
 
-/// A call that may be made; it is under way for as long as this lives.
+/// Leave for one piece of work to call, as often as it has to, one call at a time; it is under way for as long as this lives.
 pub struct Permit<'a>(&'a Pace);
+
+impl Permit<'_> {
+    /// Waits until a call may begin. Every call of the provider passes here right before it is sent: what was held up, or
+    /// takes several calls, keeps the pace too.
+    pub async fn turn(&self) {
+        let Self(pace) = self;
+        pace.state().waiting += 1;
+        let _waiting = Waiting(pace);
+        pace.wait(|state, now| state.calls.next(now, state.interval_ns)).await;
+    }
+}
+
+/// The clock of who never waits.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+/// Somebody waits for a turn.
+struct Waiting<'a>(&'a Pace);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+/// What happens evenly.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// When it may happen next, in nanoseconds since 1970.
+    next_ns: u128,
+}
+
+impl Schedule {
+    /// Until when it may not happen; or it does. What is late by less than an interval moves nothing that follows, and what is
+    /// later makes up for nothing.
+    fn next(&mut self, now: Timestamp, interval_ns: u64) -> Option<Timestamp> {
+        let until = self.after(0, interval_ns);
+        if until > now {
+            return Some(until);
+        }
+        let now_ns = u128::from(now.0.max(0).unsigned_abs()) * 1_000_000;
+        let in_time = now_ns < self.next_ns + u128::from(interval_ns);
+        self.next_ns = if in_time { self.next_ns } else { now_ns } + u128::from(interval_ns);
+        None
+    }
+
+    /// When it may happen after `others` have.
+    fn after(&self, others: u32, interval_ns: u64) -> Timestamp {
+        let ns = self.next_ns + u128::from(others) * u128::from(interval_ns);
+        Timestamp(i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX))
+    }
+}
 
 impl Pace {
     /// The whole of the limits, until a share is told.
     #[must_use]
     pub fn new(limits: PaceLimits, clock: Arc<dyn Clock>) -> Self {
-        let state = State { running: 0, at_once: 1, interval_ns: 0, next_ns: 0, held_until: Timestamp::MIN };
-        let pace = Self { limits, clock, state: Mutex::new(state), freed: Notify::new() };
+        let state = State {
+            running: 0,
+            at_once: 1,
+            interval_ns: 0,
+            begins: Schedule::default(),
+            calls: Schedule::default(),
+            waiting: 0,
+            held_until: Timestamp::MIN,
+        };
+        let pace = Self {
+            limits,
+            clock,
+            state: Mutex::new(state),
+            freed: Notify::new(),
+            line: tokio::sync::Mutex::default(),
+        };
         pace.share(1, 1);
         pace
+    }
+
+    /// No limit but what the caller has.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(PaceLimits { per_second: f64::INFINITY, at_once: usize::MAX }, Arc::new(Still))
     }
 
     /// This instance holds `held` of `of` partitions. With none it may make no more than one call at a time, at the pace of
@@ -70,18 +157,28 @@ impl Pace {
         state.held_until = state.held_until.max(until);
     }
 
-    /// Waits until a call may begin.
+    /// Waits until a piece of work may begin: no sooner than its first call may, so that it waits here and not half done.
     pub async fn permit(&self) -> Permit<'_> {
         let permit = self.room().await;
+        let _first = self.line.lock().await;
+        self.wait(|state, now| match state.waiting {
+            0 => state.begins.next(now, state.interval_ns),
+            others => Some(state.calls.after(others, state.interval_ns).max(now + Millis(1))),
+        })
+        .await;
+        permit
+    }
+
+    /// Until nothing says until when not.
+    async fn wait(&self, mut until: impl FnMut(&mut State, Timestamp) -> Option<Timestamp>) {
         loop {
-            let until = self.turn();
-            if until <= self.clock.now() {
-                return permit;
-            }
-            self.clock.sleep_until(until).await;
-            if self.state().held_until <= self.clock.now() {
-                return permit;
-            }
+            let now = self.clock.now();
+            let next = {
+                let state = &mut *self.state();
+                if state.held_until > now { Some(state.held_until) } else { until(state, now) }
+            };
+            let Some(next) = next else { return };
+            self.clock.sleep_until(next).await;
         }
     }
 
@@ -97,16 +194,6 @@ impl Pace {
             }
             freed.await;
         }
-    }
-
-    /// Takes the next turn; when it comes.
-    fn turn(&self) -> Timestamp {
-        let now = self.clock.now();
-        let mut state = self.state();
-        let earliest = u128::from(now.max(state.held_until).0.max(0).unsigned_abs()) * 1_000_000;
-        let turn = state.next_ns.max(earliest);
-        state.next_ns = turn + u128::from(state.interval_ns);
-        Timestamp(i64::try_from(turn / 1_000_000).unwrap_or(i64::MAX))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,9 +220,6 @@ fn interval_ns(per_second: f64, part: usize, of: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
-    use futures::future::BoxFuture;
-
     use super::*;
 
     /// Whoever sleeps moves the time.
@@ -160,7 +244,7 @@ mod tests {
     async fn begun_at(pace: &Pace, calls: usize) -> Vec<i64> {
         let mut begun = Vec::new();
         for _ in 0..calls {
-            drop(pace.permit().await);
+            pace.permit().await.turn().await;
             begun.push(pace.clock.now().0);
         }
         begun
@@ -172,6 +256,48 @@ mod tests {
         assert_eq!(begun_at(&pace(0.5, 9), 3).await, [0, 2_000, 4_000]);
         // What does not come out even does not add up.
         assert_eq!(begun_at(&pace(3.0, 9), 4).await, [0, 333, 666, 1_000]);
+    }
+
+    #[tokio::test]
+    async fn what_takes_several_calls_keeps_the_pace_too() {
+        let pace = pace(10.0, 9);
+        let permit = pace.permit().await;
+        for at in [0, 100, 200] {
+            permit.turn().await;
+            assert_eq!(pace.clock.now().0, at);
+        }
+        assert_eq!(begun_at(&pace, 2).await, [300, 400]);
+    }
+
+    #[tokio::test]
+    async fn what_was_held_up_makes_up_for_nothing() {
+        let pace = pace(10.0, 9);
+        let permits: Vec<_> = (0..4).map(|_| pace.permit().now_or_never().expect("time moves")).collect();
+        pace.clock.sleep_until(Timestamp(5_000)).await;
+        let mut at = Vec::new();
+        for permit in &permits {
+            permit.turn().await;
+            at.push(pace.clock.now().0);
+        }
+        assert_eq!(at, [5_000, 5_100, 5_200, 5_300]);
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_before_what_waits_for_its_next_call() {
+        let pace = pace(10.0, 9);
+        let half_done = pace.permit().await;
+        half_done.turn().await;
+        let waiting = Waiting(&pace);
+        pace.state().waiting += 1;
+        let mut begins = Box::pin(pace.permit());
+        let until = {
+            let state = pace.state();
+            state.calls.after(state.waiting, state.interval_ns)
+        };
+        assert_eq!(until.0, 200);
+        drop(waiting);
+        (&mut begins).await.turn().await;
+        assert_eq!(pace.clock.now().0, 100);
     }
 
     #[tokio::test]

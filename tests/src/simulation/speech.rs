@@ -15,6 +15,7 @@ use hansard_jobs::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitte
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
 use hansard_jobs::transcribe::Links;
 use hansard_runtime::driver::World;
+use hansard_runtime::pace::Permit;
 use hansard_runtime::pace::{Pace, PaceLimits};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
@@ -194,7 +195,8 @@ impl Fakes {
 
 #[async_trait]
 impl Speech for Fakes {
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed> {
+        permit.turn().await;
         let audio = String::from_utf8_lossy(&request.audio.bytes().await?).into_owned();
         let name = audio.split(' ').next().unwrap_or_default();
         let now = self.process.world_now();
@@ -224,7 +226,13 @@ impl Speech for Fakes {
         answer
     }
 
-    async fn check(&self, job: &str, request: &SpeechRequest) -> Result<JobState, Failed> {
+    async fn check(
+        &self,
+        job: &str,
+        request: &SpeechRequest,
+        permit: &Permit<'_>,
+    ) -> Result<JobState, Failed> {
+        permit.turn().await;
         let asked = self.process.call("speech.check", |now| now).await;
         let now = asked.map_err(|_| refused("http_500"))?;
         let mut ledger = self.ledger.open();
@@ -241,7 +249,13 @@ impl Speech for Fakes {
         })
     }
 
-    async fn find(&self, request: &SpeechRequest, since: Timestamp) -> Result<Option<String>, Failed> {
+    async fn find(
+        &self,
+        request: &SpeechRequest,
+        since: Timestamp,
+        permit: &Permit<'_>,
+    ) -> Result<Option<String>, Failed> {
+        permit.turn().await;
         let asked = self.process.call("speech.find", |_| ()).await;
         asked.map_err(|_| refused("http_500"))?;
         let audio = String::from_utf8_lossy(&request.audio.bytes().await?).into_owned();
@@ -254,7 +268,8 @@ impl Speech for Fakes {
         Ok(found.map(|(id, _)| id.clone()))
     }
 
-    async fn forget(&self, job: &str) -> Result<(), Failed> {
+    async fn forget(&self, job: &str, permit: &Permit<'_>) -> Result<(), Failed> {
+        permit.turn().await;
         let name = format!("forget/{job}");
         let (call, answer) = self.ledger.begin(&name, "", self.process.world_now());
         let called = self.process.call("speech.forget", |_| ()).await;
@@ -269,7 +284,8 @@ impl Speech for Fakes {
         answer
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, permit: &Permit<'_>) -> Result<(), Failed> {
+        permit.turn().await;
         self.process.call("speech.probe", |_| ()).await.map_err(|_| refused("http_500"))
     }
 }
@@ -279,7 +295,8 @@ struct Second(Fakes);
 
 #[async_trait]
 impl Speech for Second {
-    async fn submit(&self, request: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed> {
+        permit.turn().await;
         let audio = String::from_utf8_lossy(&request.audio.bytes().await?).into_owned();
         let now = self.0.process.world_now();
         let name = format!("second/{}", audio.split(' ').next().unwrap_or_default());
@@ -288,7 +305,7 @@ impl Speech for Second {
         Ok(Submitted::Reply(heard(&audio, request, &Answer::Ok)))
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use hansard_core::id::Millis;
 use hansard_jobs::ports::{Material, Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
 use hansard_jobs::providers::ProviderMetrics;
 use hansard_jobs::summaries::{Summarizers, SummaryMetrics, SummaryProvider, TokenPrice};
+use hansard_runtime::pace::Permit;
 use hansard_runtime::pace::{Pace, PaceLimits};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::stage::Failed;
@@ -56,7 +57,12 @@ impl Summarizer for Fakes {
         self.ledger.open().summary_room
     }
 
-    async fn summarize(&self, request: &SummaryRequest<'_>) -> Result<SummaryReply, Failed> {
+    async fn summarize(
+        &self,
+        request: &SummaryRequest<'_>,
+        permit: &Permit<'_>,
+    ) -> Result<SummaryReply, Failed> {
+        permit.turn().await;
         let (conversation, text) = match request.material {
             Material::Transcript(document) => {
                 (&*document.conversation, format!("{} lines were said", document.lines.len()))

@@ -27,7 +27,7 @@ use hansard_jobs::ports::{Speech, SpeechRequest, Submitted};
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
 use hansard_jobs::sweep::{Reach, Sweep, SweepConfig, SweepError, SweepMetrics};
 use hansard_runtime::metrics::Families;
-use hansard_runtime::pace::{Pace, PaceLimits};
+use hansard_runtime::pace::{Pace, PaceLimits, Permit};
 use hansard_runtime::ports::clock::{Clock, Entropy};
 use hansard_runtime::ports::facts::{Erasure, Facts, Row};
 use hansard_runtime::ports::log::{Committed, Event, Group, Outgoing, TopicPartition, Transaction};
@@ -138,11 +138,11 @@ struct Deaf;
 
 #[async_trait]
 impl Speech for Deaf {
-    async fn submit(&self, _: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, _: &SpeechRequest, _: &Permit<'_>) -> Result<Submitted, Failed> {
         Err(Failed::new(Class::Defect, "deaf", "nothing is transcribed here"))
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use hansard_schemas::Options;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::permit;
 use super::recordings::{flac, request_of};
 use crate::{AssemblyAi, AssemblyAiConfig, AudioBy, Substitute};
 
@@ -115,7 +116,7 @@ fn completed(more: &Value) -> Value {
 }
 
 async fn check(status: u16, body: impl ToString) -> Result<JobState, Failed> {
-    answering(status, body).await.check("job-1", &segment()).await
+    answering(status, body).await.check("job-1", &segment(), &permit().await).await
 }
 
 async fn done(body: &Value) -> SpeechReply {
@@ -134,7 +135,7 @@ async fn a_segment_is_uploaded_and_a_job_begun() {
     .await;
     let provider = AssemblyAi::new(config).expect("valid");
     let request = segment();
-    assert_eq!(provider.submit(&request).await, Ok(Submitted::Job("job-1".to_owned())));
+    assert_eq!(provider.submit(&request, &permit().await).await, Ok(Submitted::Job("job-1".to_owned())));
     let [upload, order] = &server.calls()[..] else { panic!("{:?}", server.calls()) };
     assert_eq!(upload.what, "POST /v2/upload");
     assert_eq!(upload.headers["content-type"], "application/octet-stream");
@@ -170,7 +171,7 @@ async fn what_is_asked_follows_the_request() {
         ..Options::default()
     };
     let request = SpeechRequest { options, redact: true, callback: None, ..linked() };
-    provider.submit(&request).await.expect("a job");
+    provider.submit(&request, &permit().await).await.expect("a job");
     let [order] = &server.calls()[..] else { panic!("{:?}", server.calls()) };
     let sent: Value = serde_json::from_slice(&order.body).expect("JSON");
     let expected = json!({"audio_url": LINK, "language_code": "en_uk", "speech_models": ["universal-2"],
@@ -200,7 +201,7 @@ async fn languages_and_keyterms_are_what_the_provider_takes() {
             model: model.map(str::to_owned),
             ..Options::default()
         };
-        provider.submit(&SpeechRequest { options, ..linked() }).await.expect("a job");
+        provider.submit(&SpeechRequest { options, ..linked() }, &permit().await).await.expect("a job");
         let sent = server.calls().last().expect("a call").body.clone();
         let sent: Value = serde_json::from_slice(&sent).expect("JSON");
         assert_eq!(sent["language_code"], code);
@@ -266,7 +267,9 @@ async fn what_the_text_does_not_hold_is_masked_where_it_is_redacted() {
         {"text": "I", "start": 0, "end": 1}, {"text": "Jané", "start": 1, "end": 2}, {"text": "Zoë", "start": 2, "end": 3}]}));
     for (redact, second) in [(true, "####"), (false, "Jané")] {
         let request = SpeechRequest { redact, ..segment() };
-        let Ok(JobState::Done(reply)) = answering(200, &body).await.check("job-1", &request).await else {
+        let Ok(JobState::Done(reply)) =
+            answering(200, &body).await.check("job-1", &request, &permit().await).await
+        else {
             panic!("no result")
         };
         assert_eq!(
@@ -354,7 +357,10 @@ async fn a_submission_that_is_answered_with_anothers_job_is_none() {
     ] {
         let (_, config) = Server::start(move |_| (200, body.to_string())).await;
         let provider = AssemblyAi::new(AssemblyAiConfig { audio: AudioBy::Link, ..config }).expect("valid");
-        assert_eq!(provider.submit(&linked()).await.expect_err("not ours").code, "bad_response");
+        assert_eq!(
+            provider.submit(&linked(), &permit().await).await.expect_err("not ours").code,
+            "bad_response"
+        );
     }
 }
 
@@ -386,7 +392,7 @@ async fn a_lost_job_is_found_by_its_audio_and_its_webhook() {
         let (server, config) = Server::start(|what| listed(what, 1_000, 300)).await;
         let config = AssemblyAiConfig { audio: AudioBy::Link, find_pages_max: pages, ..config };
         let provider = AssemblyAi::new(config).expect("valid");
-        let found = provider.find(&request, Timestamp(NEWEST - since_s * 1_000)).await;
+        let found = provider.find(&request, Timestamp(NEWEST - since_s * 1_000), &permit().await).await;
         let pages = server.calls().iter().filter(|call| call.what.contains("?limit=200")).count();
         (found.expect("it can be asked"), pages)
     };
@@ -402,7 +408,11 @@ async fn a_lost_job_is_found_by_its_audio_and_its_webhook() {
 
     let (server, config) = Server::start(|what| listed(what, 1_000, 300)).await;
     let uploads = AssemblyAi::new(config).expect("valid");
-    assert_eq!(uploads.find(&segment(), Timestamp(0)).await, Ok(None), "an upload's link is not known");
+    assert_eq!(
+        uploads.find(&segment(), Timestamp(0), &permit().await).await,
+        Ok(None),
+        "an upload's link is not known"
+    );
     assert!(server.calls().is_empty());
 }
 
@@ -424,7 +434,7 @@ async fn deletion_is_confirmed_only_when_nothing_is_kept() {
         (503, String::new(), Err("server_error")),
     ];
     for (status, body, expected) in table {
-        let answered = answering(status, &body).await.forget("job-1").await;
+        let answered = answering(status, &body).await.forget("job-1", &permit().await).await;
         assert_eq!(answered.map_err(|failed| failed.code), expected, "{status} {body}");
     }
 }
@@ -432,7 +442,7 @@ async fn deletion_is_confirmed_only_when_nothing_is_kept() {
 #[tokio::test]
 async fn a_probe_pays_for_nothing_and_is_not_fooled() {
     let (server, config) = Server::start(|_| (200, json!({"transcripts": []}).to_string())).await;
-    AssemblyAi::new(config).expect("valid").probe().await.expect("it answers");
+    AssemblyAi::new(config).expect("valid").probe(&permit().await).await.expect("it answers");
     assert_eq!(
         server.calls().iter().map(|call| call.what.as_str()).collect::<Vec<_>>(),
         ["GET /v2/transcript?limit=1"]
@@ -443,7 +453,7 @@ async fn a_probe_pays_for_nothing_and_is_not_fooled() {
         (404, "", "wrong_url"),
     ];
     for (status, body, code) in table {
-        let failed = answering(status, body).await.probe().await.expect_err("no answer");
+        let failed = answering(status, body).await.probe(&permit().await).await.expect_err("no answer");
         assert_eq!(failed.code, code, "{status}");
     }
 }

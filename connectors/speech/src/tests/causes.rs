@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::child::{READY, config as local_config, real_pool, script};
+use super::permit;
 use super::recordings::{flac, request_of};
 use crate::{AssemblyAi, AssemblyAiConfig, Local, LocalConfig, OpenAi, OpenAiConfig};
 
@@ -302,7 +303,7 @@ async fn by_openai(shows: Shows, who: By) -> Vec<Is> {
         config.audio_bytes_max = 10;
     }
     let provider = OpenAi::new(config).expect("valid");
-    let answered = provider.submit(&segment(who)).await.map(|submitted| match submitted {
+    let answered = provider.submit(&segment(who), &permit().await).await.map(|submitted| match submitted {
         Submitted::Reply(reply) => reply,
         Submitted::Job(job) => panic!("job {job}"),
     });
@@ -336,8 +337,8 @@ async fn by_assemblyai(shows: Shows, who: By) -> Vec<Is> {
         }
         let provider = AssemblyAi::new(config).expect("valid");
         let request = segment(who);
-        let answered = match provider.submit(&request).await {
-            Ok(Submitted::Job(job)) => match provider.check(&job, &request).await {
+        let answered = match provider.submit(&request, &permit().await).await {
+            Ok(Submitted::Job(job)) => match provider.check(&job, &request, &permit().await).await {
                 Ok(JobState::Done(reply)) => Ok(reply),
                 Ok(JobState::Ended(failed)) | Err(failed) => Err(failed),
                 Ok(JobState::UnderWay) => panic!("under way"),
@@ -371,7 +372,7 @@ async fn here(shows: Here) -> Is {
         Here::Model => request.options.model = Some("whisper-1".to_owned()),
         _ => {}
     }
-    Is::of(pool.submit(&request).await.map(|submitted| match submitted {
+    Is::of(pool.submit(&request, &permit().await).await.map(|submitted| match submitted {
         Submitted::Reply(reply) => reply,
         Submitted::Job(job) => panic!("job {job}"),
     }))

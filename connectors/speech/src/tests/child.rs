@@ -13,6 +13,7 @@ use hansard_core::redelivery::Class;
 use hansard_jobs::ports::Speech;
 use hansard_runtime::stage::Failed;
 
+use super::permit;
 use super::recordings::{Answers, model, request, samples};
 use crate::local::{Local, LocalConfig};
 use crate::{CHILD_REFUSED, child_main};
@@ -101,7 +102,7 @@ async fn a_hanging_child_is_timed_out_and_killed() {
     let mut config = config(Path::new("/bin/sh"), &["-c", &format!("{READY} exec sleep 1000")]);
     config.answer_within = Duration::from_millis(300);
     let pool = Local::new(config);
-    pool.probe().await.expect("it says that it is ready");
+    pool.probe(&permit().await).await.expect("it says that it is ready");
     let [child] = pool.idle_children()[..] else { panic!("one child: {:?}", pool.idle_children()) };
     let error = failure(&pool).await;
     assert_eq!((error.class, error.code), (Class::Transient, "timeout"), "{error}");
@@ -150,7 +151,7 @@ async fn a_model_that_does_not_load_is_unavailable() {
         ("small", small),
         ("larger", larger),
     ] {
-        for error in [failure(&pool).await, pool.probe().await.expect_err("not ready")] {
+        for error in [failure(&pool).await, pool.probe(&permit().await).await.expect_err("not ready")] {
             assert_eq!(
                 (error.class, error.code),
                 (Class::Unavailable, "model_unavailable"),
@@ -184,7 +185,7 @@ async fn a_full_queue_refuses_and_takes_again() {
 #[tokio::test]
 async fn a_dropped_call_takes_its_child_along() {
     let pool = real_pool(1);
-    pool.probe().await.expect("the model loads");
+    pool.probe(&permit().await).await.expect("the model loads");
     let [child] = pool.idle_children()[..] else { panic!("one child: {:?}", pool.idle_children()) };
     let mut call = Box::pin(pool.transcribe(request(&samples("endgame"), 0)));
     let mut context = Context::from_waker(Waker::noop());
@@ -198,7 +199,7 @@ async fn a_dropped_call_takes_its_child_along() {
 #[tokio::test]
 async fn a_child_ends_with_its_parent() {
     let pool = real_pool(1);
-    pool.probe().await.expect("the model loads");
+    pool.probe(&permit().await).await.expect("the model loads");
     let [child] = pool.idle_children()[..] else { panic!("one child: {:?}", pool.idle_children()) };
     drop(pool);
     ended(child).await;

@@ -15,6 +15,7 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use tokio::net::TcpListener;
 
+use super::permit;
 use super::recordings::{Answers, flac, request_of};
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
@@ -222,7 +223,7 @@ async fn the_dialects_of_answers_are_read() {
 async fn a_probe_pays_for_nothing() {
     let table = [(200, Ok(())), (404, Ok(())), (401, Err("authentication")), (503, Err("server_error"))];
     for (status, expected) in table {
-        let answered = answering(status, &[], "").await.probe().await;
+        let answered = answering(status, &[], "").await.probe(&permit().await).await;
         assert_eq!(answered.map_err(|error| error.code), expected, "{status}");
     }
 }

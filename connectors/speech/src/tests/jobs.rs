@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::fakes::{Fake, segment, text_of};
+use super::permit;
 use crate::{AssemblyAi, AssemblyAiConfig, AudioBy};
 
 const SCRIPT: &str = "fake_assemblyai.py";
@@ -41,7 +42,7 @@ async fn serve(router: Router) -> String {
 }
 
 async fn submitted(provider: &AssemblyAi, request: &SpeechRequest) -> String {
-    match provider.submit(request).await {
+    match provider.submit(request, &permit().await).await {
         Ok(Submitted::Job(id)) => id,
         other => panic!("{other:?} instead of a job"),
     }
@@ -52,7 +53,7 @@ async fn ended(provider: &AssemblyAi, job: &str, request: &SpeechRequest) -> Res
     let mut every = tokio::time::interval(Duration::from_millis(20));
     loop {
         every.tick().await;
-        match provider.check(job, request).await {
+        match provider.check(job, request, &permit().await).await {
             Ok(JobState::UnderWay) => {}
             Ok(JobState::Done(reply)) => return Ok(reply),
             Ok(JobState::Ended(failed)) => return Err(failed),
@@ -70,7 +71,7 @@ async fn text(request: &SpeechRequest) -> String {
 async fn a_strict_server_takes_every_order() {
     let fake = Fake::start(SCRIPT, &["--key", "aai-fake"]);
     let provider = AssemblyAi::new(config(&fake)).expect("valid");
-    provider.probe().await.expect("it answers");
+    provider.probe(&permit().await).await.expect("it answers");
     let plain = segment(1);
     let options = Options {
         language: Some("nl-BE".into()),
@@ -87,13 +88,17 @@ async fn a_strict_server_takes_every_order() {
         assert_eq!((reply.text, reply.audio_ms, reply.words.len()), (text(&request).await, 1_000, 8));
         let told: BTreeSet<_> = reply.words.iter().filter_map(|word| word.speaker.as_deref()).collect();
         assert_eq!(told.into_iter().collect::<Vec<_>>(), speakers.unwrap_or_default());
-        provider.forget(&job).await.expect("it is deleted");
+        provider.forget(&job, &permit().await).await.expect("it is deleted");
         let failed = ended(&provider, &job, &request).await.expect_err("it is deleted");
         assert_eq!(failed.code, "job_failed", "the words that stand for a deleted text are no text");
     }
     let mut wrong = config(&fake);
     wrong.service.key = Some(Secret::new("aai-other"));
-    let failed = AssemblyAi::new(wrong).expect("valid").submit(&segment(3)).await.expect_err("a wrong key");
+    let failed = AssemblyAi::new(wrong)
+        .expect("valid")
+        .submit(&segment(3), &permit().await)
+        .await
+        .expect_err("a wrong key");
     assert_eq!((failed.class, failed.code), (Class::Unavailable, "authentication"), "{failed:?}");
     assert!(fake.ledger().iter().all(|line| line["outcome"] != "invalid"), "{:?}", fake.ledger());
 }
@@ -113,7 +118,7 @@ async fn every_fault_of_a_submission_reaches_the_caller_as_its_cause() {
         calls.spawn(async move {
             let request = segment(n);
             let sha256 = hex::encode(Sha256::digest(request.audio.bytes().await.expect("at hand")));
-            (sha256, provider.submit(&request).await)
+            (sha256, provider.submit(&request, &permit().await).await)
         });
     }
     let mut seen = BTreeMap::new();
@@ -196,9 +201,9 @@ async fn jobs_end_as_their_audio_deserves() {
     let fake = Fake::start(SCRIPT, &["--never", "1"]);
     let provider = AssemblyAi::new(config(&fake)).expect("valid");
     let job = submitted(&provider, &detected).await;
-    assert_eq!(provider.check(&job, &detected).await, Ok(JobState::UnderWay));
-    assert_eq!(provider.forget(&job).await.expect_err("it works on").code, "job_under_way");
-    provider.forget("5552493-16d8-42d8").await.expect("nothing is kept of it");
+    assert_eq!(provider.check(&job, &detected, &permit().await).await, Ok(JobState::UnderWay));
+    assert_eq!(provider.forget(&job, &permit().await).await.expect_err("it works on").code, "job_under_way");
+    provider.forget("5552493-16d8-42d8", &permit().await).await.expect("nothing is kept of it");
 }
 
 /// Audio behind a link that is signed anew each time.
@@ -235,21 +240,27 @@ async fn a_job_whose_id_was_lost_is_found_by_its_link_and_not_paid_twice() {
     };
     let (lost, other) = (request("a.flac", "lost"), request("a.flac", "other"));
     for request in [&lost, &other, &request("b.flac", "lost")] {
-        assert_eq!(provider.submit(request).await.expect_err("no answer").code, "timeout");
+        assert_eq!(provider.submit(request, &permit().await).await.expect_err("no answer").code, "timeout");
     }
-    let job = provider.find(&lost, Timestamp(0)).await.expect("it answers").expect("it is found");
+    let job =
+        provider.find(&lost, Timestamp(0), &permit().await).await.expect("it answers").expect("it is found");
     assert_eq!(ended(&provider, &job, &lost).await.expect("a transcript").text, expected);
-    let another = provider.find(&other, Timestamp(0)).await.expect("it answers").expect("it is found");
+    let another =
+        provider.find(&other, Timestamp(0), &permit().await).await.expect("it answers").expect("it is found");
     assert_ne!(job, another);
     assert_eq!(
-        provider.check(&another, &lost).await.expect_err("of another submission").code,
+        provider.check(&another, &lost, &permit().await).await.expect_err("of another submission").code,
         "bad_response"
     );
-    assert_eq!(provider.find(&request("c.flac", "lost"), Timestamp(0)).await, Ok(None), "never submitted");
-    assert_eq!(provider.find(&lost, Timestamp(i64::MAX)).await, Ok(None), "begun before");
+    assert_eq!(
+        provider.find(&request("c.flac", "lost"), Timestamp(0), &permit().await).await,
+        Ok(None),
+        "never submitted"
+    );
+    assert_eq!(provider.find(&lost, Timestamp(i64::MAX), &permit().await).await, Ok(None), "begun before");
 
     let gone = SpeechRequest { callback: None, ..request("../nothing", "gone") };
-    provider.submit(&gone).await.expect_err("no answer");
+    provider.submit(&gone, &permit().await).await.expect_err("no answer");
     let job = fake.ledger().last().expect("a line")["job"].as_str().expect("an id").to_owned();
     let failed = ended(&provider, &job, &gone).await.expect_err("no audio there");
     assert_eq!((failed.class, failed.code), (Class::Transient, "audio_unreachable"));

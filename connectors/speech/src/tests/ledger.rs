@@ -9,6 +9,7 @@ use hansard_schemas::Options;
 use sha2::{Digest, Sha256};
 
 use super::fakes::{Fake, segment, text_of};
+use super::permit;
 use super::recordings::Answers;
 use crate::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 
@@ -31,7 +32,7 @@ async fn a_strict_server_takes_every_form() {
         (AudioFormat::Flac, Detail::Text),
     ] {
         let provider = OpenAi::new(OpenAiConfig { format, detail, ..config(&fake) }).expect("valid");
-        provider.probe().await.expect("it answers");
+        provider.probe(&permit().await).await.expect("it answers");
         let reply = provider.transcribe(request.clone()).await.expect("a transcript");
         assert_eq!(reply.audio_ms, 1_000);
         if format == AudioFormat::Flac {

@@ -7,6 +7,7 @@ use hansard_jobs::ports::{Speech, SpeechRequest};
 use hansard_schemas::{Options, Word};
 
 use super::child::real_pool;
+use super::permit;
 use super::recordings::{Answers, TWO_CITIES, flac, request, request_of, samples};
 use super::word_errors::word_errors;
 use crate::piece::pieces;
@@ -102,7 +103,7 @@ async fn silence_and_noise_give_an_empty_text() {
 #[tokio::test]
 async fn what_the_model_cannot_hear_is_permanent_and_leaves_the_child_alive() {
     let pool = real_pool(1);
-    pool.probe().await.expect("the model loads");
+    pool.probe(&permit().await).await.expect("the model loads");
     let children = pool.idle_children();
     let good = request(&[0; 16_000], 0);
     let other_rate = flac(&[0; 16_000], 8_000);

@@ -16,6 +16,8 @@ use hansard_schemas::Options;
 use crate::fetch::{ModelFiles, fetch};
 use crate::wav::duration_ms;
 
+use super::permit;
+
 pub(crate) const TWO_CITIES: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, \
     it was the age of foolishness, it was the epoch of belief, it was the epoch of incredulity, it was the season of \
     light, it was the season of darkness, it was the spring of hope, it was the winter of despair, we had everything \
@@ -127,7 +129,7 @@ pub(crate) trait Answers {
 
 impl<S: Speech> Answers for S {
     async fn transcribe(&self, request: SpeechRequest) -> Result<SpeechReply, Failed> {
-        match self.submit(&request).await? {
+        match self.submit(&request, &permit().await).await? {
             Submitted::Reply(reply) => Ok(reply),
             Submitted::Job(job) => panic!("job {job:?} instead of an answer"),
         }

@@ -313,7 +313,9 @@ async fn the_key_is_sent_and_never_shown() {
         (StatusCode::UNAUTHORIZED, refusal.to_string())
     };
     let chat = chat(serve(Router::new().fallback(any(echo))).await);
-    for error in [failure(&chat, &Options::default()).await, chat.probe().await.expect_err("refused")] {
+    for error in
+        [failure(&chat, &Options::default()).await, chat.probe(&permit().await).await.expect_err("refused")]
+    {
         assert_eq!((error.class, error.code), (Class::Unavailable, "authentication"));
         assert!(!format!("{error} {error:?}").contains(KEY), "{error:?}");
     }
@@ -324,7 +326,7 @@ async fn the_key_is_sent_and_never_shown() {
 async fn a_probe_pays_for_nothing() {
     let table = [(200, Ok(())), (404, Ok(())), (401, Err("authentication")), (503, Err("server_error"))];
     for (status, expected) in table {
-        let answered = answering(status, "").await.probe().await;
+        let answered = answering(status, "").await.probe(&permit().await).await;
         assert_eq!(answered.map_err(|error| error.code), expected, "{status}");
     }
 }

@@ -63,7 +63,7 @@ async fn a_strict_server_takes_every_request() {
         Options { language: Some("en".into()), keyterms: vec!["a\"b\r\nc".into()], ..Options::default() };
     for structure in [Structure::Schema, Structure::Object] {
         let chat = Chat::new(ChatConfig { structure, ..config(fake.url.clone()) }).expect("valid");
-        chat.probe().await.expect("it answers");
+        chat.probe(&permit().await).await.expect("it answers");
         for material in [Material::Whole(PASSAGE), Material::Passage(PASSAGE)] {
             let reply = asked(&chat, material, &options).await.expect("a summary");
             assert_eq!(
@@ -114,7 +114,7 @@ async fn every_fault_reaches_the_caller_as_its_cause() {
             let (passage, options) = (format!(r#"[["A","promise{n}"]]"#), Options::default());
             let (material, idempotency_key) = (Material::Whole(&passage), n.to_string());
             let request = SummaryRequest { material, language: None, options: &options, idempotency_key };
-            (n, chat.summarize(&request).await)
+            (n, chat.summarize(&request, &permit().await).await)
         });
     }
     let mut seen = std::collections::BTreeMap::new();

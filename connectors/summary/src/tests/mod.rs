@@ -4,14 +4,23 @@ mod http;
 mod ledger;
 mod prompts;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use hansard_jobs::ports::{Material, Summarizer as _, SummaryReply, SummaryRequest};
 use hansard_provider::Secret;
+use hansard_runtime::pace::{Pace, Permit};
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 
 use crate::{Chat, ChatConfig};
+
+static PACE: LazyLock<Pace> = LazyLock::new(Pace::unlimited);
+
+/// Leave to call, as often as it takes.
+async fn permit() -> Permit<'static> {
+    PACE.permit().await
+}
 
 const KEY: &str = "sk-test-7f1c";
 /// A passage as core writes it.
@@ -30,7 +39,7 @@ fn chat(base_url: String) -> Chat {
 
 async fn asked(chat: &Chat, material: Material<'_>, options: &Options) -> Result<SummaryReply, Failed> {
     let (language, idempotency_key) = (options.language.as_deref(), "8f3a".to_owned());
-    chat.summarize(&SummaryRequest { material, language, options, idempotency_key }).await
+    chat.summarize(&SummaryRequest { material, language, options, idempotency_key }, &permit().await).await
 }
 
 async fn failure(chat: &Chat, options: &Options) -> Failed {

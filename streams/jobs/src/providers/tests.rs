@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hansard_runtime::pace::PaceLimits;
+use hansard_runtime::pace::{PaceLimits, Permit};
 
 use super::*;
 use crate::ports::SegmentAudio;
@@ -44,17 +44,18 @@ impl SegmentAudio for Silence {
 struct Refusing {
     class: Option<Class>,
     answers_probes: bool,
+    retry_after: Option<Duration>,
 }
 
 #[async_trait]
 impl Speech for Refusing {
-    async fn submit(&self, _: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, _: &SpeechRequest, _: &Permit<'_>) -> Result<Submitted, Failed> {
         let Some(class) = self.class else { return std::future::pending().await };
-        let retry_after = Some(Duration::from_secs(7));
+        let retry_after = self.retry_after;
         Err(Failed { retry_after, http_status: Some(500), ..Failed::new(class, "refused", "refused") })
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         match self.answers_probes {
             true => Ok(()),
             false => std::future::pending().await,
@@ -67,11 +68,11 @@ struct Jobs(&'static str);
 
 #[async_trait]
 impl Speech for Jobs {
-    async fn submit(&self, _: &SpeechRequest) -> Result<Submitted, Failed> {
+    async fn submit(&self, _: &SpeechRequest, _: &Permit<'_>) -> Result<Submitted, Failed> {
         Ok(Submitted::Job(self.0.to_owned()))
     }
 
-    async fn probe(&self) -> Result<(), Failed> {
+    async fn probe(&self, _: &Permit<'_>) -> Result<(), Failed> {
         Ok(())
     }
 
@@ -106,23 +107,28 @@ fn request() -> SpeechRequest {
 
 async fn submitted(speech: impl Speech + 'static) -> Result<Submitted, Failed> {
     let providers = of(vec![("one", Arc::new(speech))], &["one"]);
-    providers.named("one")?.submit(&request()).await
+    let named = providers.named("one")?;
+    let permit = named.provider.pace.permit().await;
+    named.submit(&request(), &permit).await
 }
 
 #[tokio::test]
 async fn a_failure_is_the_providers_where_a_probe_fails_too() {
     use Class::{Permanent, Transient, Unavailable};
     let table = [
-        (Transient, true, Transient),
-        (Transient, false, Unavailable),
-        (Permanent, false, Permanent),
-        (Unavailable, true, Unavailable),
+        (Transient, true, None, Transient),
+        (Transient, false, None, Unavailable),
+        // Who asks for time has answered.
+        (Transient, false, Some(7), Transient),
+        (Permanent, false, None, Permanent),
+        (Unavailable, true, None, Unavailable),
     ];
-    for (class, answers_probes, told) in table {
-        let failed =
-            submitted(Refusing { class: Some(class), answers_probes }).await.expect_err("it refuses");
+    for (class, answers_probes, wait_s, told) in table {
+        let retry_after = wait_s.map(Duration::from_secs);
+        let refusing = Refusing { class: Some(class), answers_probes, retry_after };
+        let failed = submitted(refusing).await.expect_err("it refuses");
         assert_eq!(failed.class, told, "{class:?}, probes answered: {answers_probes}");
-        assert_eq!((failed.http_status, failed.retry_after), (Some(500), Some(Duration::from_secs(7))));
+        assert_eq!((failed.http_status, failed.retry_after), (Some(500), retry_after));
         assert_eq!(failed.provider.as_deref(), Some("one"));
     }
 }
@@ -132,9 +138,11 @@ async fn a_provider_that_never_answers_is_told_within_the_jobs_bound() {
     for (answers_probes, class, by) in
         [(true, Class::Transient, 90_000), (false, Class::Unavailable, 105_000)]
     {
-        let silent = Arc::new(Refusing { class: None, answers_probes });
+        let silent = Arc::new(Refusing { class: None, answers_probes, retry_after: None });
         let providers = of(vec![("one", silent)], &["one"]);
-        let failed = providers.named("one").expect("it is there").submit(&request()).await;
+        let named = providers.named("one").expect("it is there");
+        let permit = named.provider.pace.permit().await;
+        let failed = named.submit(&request(), &permit).await;
         let failed = failed.expect_err("nobody answers");
         assert_eq!((failed.class, failed.code), (class, "timeout"), "{failed}");
         // Of two minutes, and a probe takes an eighth of them.

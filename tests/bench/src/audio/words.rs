@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hansard_audio::{Decoder, Limits, PlanMs, SegmentAudio, SplitRequest};
 use hansard_jobs::ports::{Speech as _, SpeechRequest, Submitted};
+use hansard_runtime::pace::Pace;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 use hansard_speech::{Local, LocalConfig, ModelFiles};
@@ -95,6 +96,7 @@ async fn transcribe(model: &Local, recording: &Path, plan: PlanMs) -> Result<(St
     let (sender, mut receiver) = mpsc::channel::<SegmentAudio>(1);
     let decoder = Decoder::new(std::env::current_exe()?, Limits::default());
     let request = SplitRequest { path: recording.to_owned(), header: None, plan };
+    let pace = Pace::unlimited();
     let collect = async {
         let mut texts = Vec::new();
         while let Some(SegmentAudio { segment, flac }) = receiver.recv().await {
@@ -107,7 +109,7 @@ async fn transcribe(model: &Local, recording: &Path, plan: PlanMs) -> Result<(St
                 idempotency_key: String::new(),
                 callback: None,
             };
-            match model.submit(&request).await? {
+            match model.submit(&request, &pace.permit().await).await? {
                 Submitted::Reply(reply) => texts.push(reply.text),
                 Submitted::Job(job) => bail!("job {job} instead of an answer"),
             }
