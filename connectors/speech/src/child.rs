@@ -56,7 +56,7 @@ fn serve() -> io::Result<ExitCode> {
 }
 
 fn open(load: &Load) -> Result<Moonshine, String> {
-    Moonshine::load(&load.library, &load.model).map_err(|error| error.to_string())
+    Moonshine::load(&load.library, &load.model, load.architecture).map_err(|error| error.to_string())
 }
 
 fn limit_memory(bytes: u64) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Fetching the local model: a Python package that holds a native library, the model and three recordings, through
+//! Fetching the local models: Python packages that hold a native library, models and three recordings, through
 //! the user's own package client, so that the user's mirrors, proxies and certificates apply.
 
 use std::ffi::OsString;
@@ -10,49 +10,15 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-/// The package and its version; later versions hold no model.
-const PACKAGE: &str = "moonshine-voice==0.0.73";
-const FOLDER: &str = "moonshine-voice-0.0.73";
-/// Room for the package, its contents, and what the client keeps beside them, in bytes.
-const ROOM_BYTES: u64 = 320 << 20;
-const DOWNLOAD_WITHIN: Duration = Duration::from_secs(20 * 60);
+use crate::package::{BASE, BASE_WHEEL, LocalModel, ModelFiles, Package, VOICE, Wheel, voice_wheel};
 
-/// What is unpacked, beside all of `moonshine_voice.libs/`.
-const MEMBERS: [&str; 8] = [
-    "moonshine_voice/libmoonshine.so",
-    "moonshine_voice/assets/tiny-en/decoder_model_merged.ort",
-    "moonshine_voice/assets/tiny-en/encoder_model.ort",
-    "moonshine_voice/assets/tiny-en/tokenizer.bin",
-    "moonshine_voice/assets/beckett.wav",
-    "moonshine_voice/assets/endgame_nagg_nell.wav",
-    "moonshine_voice/assets/two_cities.wav",
-    "moonshine_voice-0.0.73.dist-info/licenses/LICENSE",
-];
+const DOWNLOAD_WITHIN: Duration = Duration::from_secs(20 * 60);
 
 /// Unpacks the members named by its arguments; the package's hash was checked before.
 const UNPACK: &str = "import sys, zipfile\n\
     package = zipfile.ZipFile(sys.argv[1])\n\
     wanted = [n for n in package.namelist() if n in sys.argv[3:] or n.startswith('moonshine_voice.libs/')]\n\
     package.extractall(sys.argv[2], wanted)\n";
-
-/// The package's file for one platform.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wheel {
-    pub(crate) file: &'static str,
-    pub(crate) sha256: &'static str,
-    pub(crate) bytes: u64,
-}
-
-const X86_64: Wheel = Wheel {
-    file: "moonshine_voice-0.0.73-py3-none-manylinux_2_34_x86_64.whl",
-    sha256: "6461c8097ed78d054c46b4c821143008a07b5fa1f4169674493ccfa06c1407db",
-    bytes: 56320672,
-};
-const AARCH64: Wheel = Wheel {
-    file: "moonshine_voice-0.0.73-py3-none-manylinux_2_34_aarch64.whl",
-    sha256: "c56de7614b18bbc65d8f4f2cb7432d8a258311aef38a49e9e16c8d06df8085f0",
-    bytes: 55105425,
-};
 
 /// Why the model is not there; each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +42,12 @@ pub enum FetchError {
     NoPip,
     /// The package client failed.
     #[error(
-        "pip could not download {PACKAGE}; check the network and `python3 -m pip config list`, that this system has \
+        "pip could not download {package}; check the network and `python3 -m pip config list`, that this system has \
          glibc 2.34 or later, or put the file {file} into {}; pip said: {said}", .folder.display()
     )]
     Download {
+        /// The package.
+        package: &'static str,
         /// The file that is wanted.
         file: &'static str,
         /// Where it may be put by hand.
@@ -88,8 +56,13 @@ pub enum FetchError {
         said: String,
     },
     /// The download did not end.
-    #[error("the download of {PACKAGE} took more than {} minutes and was stopped; check the network", .0.as_secs() / 60)]
-    TooSlow(Duration),
+    #[error("the download of {package} took more than {} minutes and was stopped; check the network", .within.as_secs() / 60)]
+    TooSlow {
+        /// The package.
+        package: &'static str,
+        /// How long it was waited.
+        within: Duration,
+    },
     /// The file is not the one that was tested.
     #[error(
         "{} is not the tested file: its SHA-256 is {found}, expected {expected}; \
@@ -152,97 +125,69 @@ pub enum Progress {
     Unpacking,
 }
 
-/// The unpacked files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelFiles {
-    folder: PathBuf,
-}
-
-/// A real recording that comes with the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recording {
-    /// A short name.
-    pub name: &'static str,
-    /// A WAV file, mono, 16 bits, of 16, 24 or 48 kHz.
-    pub path: PathBuf,
-    /// How long it lasts, in milliseconds.
-    pub duration_ms: i64,
-}
-
-impl ModelFiles {
-    /// The files as an earlier run left them in `data_dir`, if they are all there.
-    pub fn find(data_dir: &Path) -> Option<Self> {
-        let files = Self { folder: data_dir.join("models").join(FOLDER) };
-        let is_whole = |member| fs::metadata(files.folder.join(member)).is_ok_and(|found| found.len() > 0);
-        MEMBERS.iter().all(is_whole).then_some(files)
-    }
-
-    /// The native library.
-    pub fn library(&self) -> PathBuf {
-        self.folder.join("moonshine_voice/libmoonshine.so")
-    }
-
-    /// The folder of the model.
-    pub fn model(&self) -> PathBuf {
-        self.folder.join("moonshine_voice/assets/tiny-en")
-    }
-
-    /// The recordings, shortest first.
-    pub fn recordings(&self) -> [Recording; 3] {
-        let recording = |name, file, duration_ms| {
-            let path = self.folder.join("moonshine_voice/assets").join(file);
-            Recording { name, path, duration_ms }
-        };
-        [
-            recording("beckett", "beckett.wav", 9_963),
-            recording("endgame", "endgame_nagg_nell.wav", 28_277),
-            recording("two-cities", "two_cities.wav", 44_374),
-        ]
-    }
-}
-
-/// Makes sure that the model is in `data_dir`, and fetches it if it is not. Blocks, for seconds to minutes.
+/// Makes sure that the tiny model is in `data_dir`, with the library that every model needs, and fetches it if it is not.
+/// Blocks, for seconds to minutes.
 ///
 /// Safe in several processes at once: one fetches, the others wait. Safe to kill at any time: the files appear
 /// whole or not at all. Works without the network once the files are there, or once the package's file was put
 /// into `<data_dir>/models/` by hand.
 pub fn fetch(data_dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<ModelFiles, FetchError> {
-    if let Some(files) = ModelFiles::find(data_dir) {
-        return Ok(files);
-    }
-    let wheel = match (std::env::consts::OS, std::env::consts::ARCH) {
-        ("linux", "x86_64") => X86_64,
-        ("linux", "aarch64") => AARCH64,
-        (os, arch) => return Err(FetchError::Platform(format!("{os} on {arch}"))),
+    fetch_model(data_dir, LocalModel::Tiny, progress)
+}
+
+/// Makes sure that a model is in `data_dir`, as [`fetch`] does; each is a package of about 55 MB, and the library comes with
+/// the tiny one.
+pub fn fetch_model(
+    data_dir: &Path,
+    model: LocalModel,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ModelFiles, FetchError> {
+    let of = |package: &'static Package, wheel| Fetcher {
+        models: data_dir.join("models"),
+        package,
+        wheel,
+        python: "python3".into(),
+        room_bytes: package.room_bytes,
     };
-    let models = data_dir.join("models");
-    Fetcher { data_dir, models, wheel, python: "python3".into(), room_bytes: ROOM_BYTES }.run(progress)
+    let files = match ModelFiles::find(data_dir) {
+        Some(files) => files,
+        None => of(&VOICE, voice_wheel()?).run(progress)?,
+    };
+    if files.has(model) { Ok(files) } else { of(&BASE, BASE_WHEEL).run(progress) }
 }
 
 /// One run of fetching, with what tests need to vary.
-pub(crate) struct Fetcher<'a> {
-    pub(crate) data_dir: &'a Path,
+pub(crate) struct Fetcher {
     pub(crate) models: PathBuf,
+    pub(crate) package: &'static Package,
     pub(crate) wheel: Wheel,
     pub(crate) python: OsString,
     pub(crate) room_bytes: u64,
 }
 
-impl Fetcher<'_> {
+impl Fetcher {
     pub(crate) fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<ModelFiles, FetchError> {
         fs::create_dir_all(&self.models).map_err(at(&self.models))?;
         let _lock = self.lock(progress)?;
-        if let Some(files) = ModelFiles::find(self.data_dir) {
+        let data_dir = self.models.parent().unwrap_or(Path::new(""));
+        if self.package.is_in(&self.models)
+            && let Some(files) = ModelFiles::find(data_dir)
+        {
             return Ok(files);
         }
         self.check_room()?;
         // The name is fixed since only the holder of the lock uses it; what a killed run left there goes.
-        let scratch = self.models.join(format!(".{FOLDER}.part"));
+        let scratch = self.models.join(format!(".{}.part", self.package.folder));
         remove(&scratch)?;
         fs::create_dir(&scratch).map_err(at(&scratch))?;
         let result = self.fetch_into(&scratch, progress);
         remove(&scratch)?;
-        result
+        let package = result?;
+        let files = ModelFiles::find(data_dir).filter(|_| self.package.is_in(&self.models));
+        files.ok_or_else(|| FetchError::Unpack {
+            file: package,
+            said: "a member is missing or empty".to_owned(),
+        })
     }
 
     /// Waits for the lock. The kernel frees it when its holder ends, however it ends.
@@ -265,11 +210,8 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    fn fetch_into(
-        &self,
-        scratch: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<ModelFiles, FetchError> {
+    /// Puts the unpacked files in their place; the package's file.
+    fn fetch_into(&self, scratch: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
         let by_hand = self.models.join(self.wheel.file);
         let package = if by_hand.exists() { by_hand } else { self.download(scratch, progress)? };
         progress(Progress::Verifying);
@@ -278,14 +220,11 @@ impl Fetcher<'_> {
         let unpacked = scratch.join("unpacked");
         self.unpack(&package, &unpacked)?;
         sync_all(&unpacked)?;
-        let folder = self.models.join(FOLDER);
+        let folder = self.models.join(self.package.folder);
         remove(&folder)?;
         fs::rename(&unpacked, &folder).map_err(at(&folder))?;
         sync(&self.models)?;
-        ModelFiles::find(self.data_dir).ok_or_else(|| FetchError::Unpack {
-            file: package,
-            said: "a member is missing or empty".to_owned(),
-        })
+        Ok(package)
     }
 
     fn download(&self, scratch: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
@@ -296,11 +235,12 @@ impl Fetcher<'_> {
         }
         let said = scratch.join("pip.log");
         let log = File::create(&said).map_err(at(&said))?;
-        let options =
-            ["--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--progress-bar=off", "--dest"];
+        let options = ["--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--progress-bar=off"];
         let mut child = self
-            .python_with(&["-m", "pip", "download", PACKAGE])
+            .python_with(&["-m", "pip", "download", self.package.requirement])
             .args(options)
+            .args(self.package.platform.into_iter().flat_map(|platform| ["--platform", platform]))
+            .arg("--dest")
             .arg(scratch)
             // The client downloads into its temporary folder: here its progress can be seen, and is cleaned up.
             .env("TMPDIR", scratch)
@@ -335,7 +275,13 @@ impl Fetcher<'_> {
     }
 
     fn download_failed(&self, said: &str) -> FetchError {
-        FetchError::Download { file: self.wheel.file, folder: self.models.clone(), said: said.to_owned() }
+        let package = self.package.requirement;
+        FetchError::Download {
+            package,
+            file: self.wheel.file,
+            folder: self.models.clone(),
+            said: said.to_owned(),
+        }
     }
 
     fn watch(
@@ -350,7 +296,10 @@ impl Fetcher<'_> {
                 return Ok(status.success());
             }
             if began.elapsed() > DOWNLOAD_WITHIN {
-                return Err(FetchError::TooSlow(DOWNLOAD_WITHIN));
+                return Err(FetchError::TooSlow {
+                    package: self.package.requirement,
+                    within: DOWNLOAD_WITHIN,
+                });
             }
             let bytes = bytes_below(scratch).min(self.wheel.bytes);
             progress(Progress::Downloading { bytes, of: self.wheel.bytes });
@@ -379,7 +328,7 @@ impl Fetcher<'_> {
         let output = self
             .python_with(&["-c", UNPACK])
             .args([package, unpacked])
-            .args(MEMBERS)
+            .args(self.package.members)
             .stderr(Stdio::piped())
             .output()
             .map_err(|error| self.no_python(error))?;

@@ -26,6 +26,8 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Load {
     pub(crate) library: PathBuf,
     pub(crate) model: PathBuf,
+    /// What the library calls the model's architecture.
+    pub(crate) architecture: u32,
     /// Address space of the child, in bytes.
     pub(crate) memory_bytes_max: u64,
     /// Longest segment, in milliseconds.

@@ -16,6 +16,7 @@ mod frame;
 mod local;
 mod moonshine;
 mod openai;
+mod package;
 mod piece;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod words;
 
 pub use assemblyai::{AssemblyAi, AssemblyAiConfig, AudioBy, Substitute};
 pub use child::{CHILD_REFUSED, child_main};
-pub use fetch::{FetchError, ModelFiles, Progress, Recording, fetch};
-pub use local::{LOCAL_MODEL, Local, LocalConfig};
+pub use fetch::{FetchError, Progress, fetch, fetch_model};
+pub use local::{Local, LocalConfig};
 pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig};
+pub use package::{LOCAL_BASE_MODEL, LOCAL_MODEL, LocalModel, ModelFiles, Recording};

@@ -21,11 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::answer;
-use crate::fetch::ModelFiles;
 use crate::frame::{self, ANSWER_BYTES_MAX, Heard, Load, Reason, Refused};
-
-/// The name of the local model: Moonshine tiny, English only.
-pub const LOCAL_MODEL: &str = "moonshine-tiny-en";
+use crate::package::{LocalModel, ModelFiles};
 
 /// How the local provider runs; [`LocalConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -34,9 +31,12 @@ pub struct LocalConfig {
     pub program: PathBuf,
     /// Its arguments, as a rule the one command that does so.
     pub arguments: Vec<OsString>,
-    /// The model, from [`fetch`](crate::fetch).
+    /// The files, from [`fetch_model`](crate::fetch_model).
     pub files: ModelFiles,
-    /// How many children work at the same time (1). Each takes one core and 300 to 400 MB.
+    /// The model (tiny). A conversation may name it, and no other.
+    pub model: LocalModel,
+    /// How many children work at the same time (1). Each takes one core and 300 to 400 MB, with the base model
+    /// 700 to 900 MB.
     pub children: usize,
     /// How many more calls may wait for a child (256); further ones are answered `queue_full`.
     pub queue: usize,
@@ -59,6 +59,7 @@ impl LocalConfig {
             program,
             arguments,
             files,
+            model: LocalModel::Tiny,
             children: 1,
             queue: 256,
             memory_bytes_max: 2 << 30,
@@ -177,7 +178,8 @@ impl Local {
     fn load(&self) -> Load {
         Load {
             library: self.config.files.library(),
-            model: self.config.files.model(),
+            model: self.config.files.model(self.config.model),
+            architecture: self.config.model.architecture(),
             memory_bytes_max: self.config.memory_bytes_max,
             audio_ms_max: u64::try_from(self.config.audio_max.as_millis()).unwrap_or(u64::MAX),
             audio_bytes_max: self.config.audio_bytes_max,
@@ -209,9 +211,10 @@ impl Local {
                 "the local model knows English only, not {language:?}; configure an openai provider for it"
             )));
         }
+        let name = self.config.model.name();
         match options.model.as_deref() {
-            Some(model) if model != LOCAL_MODEL => Err(Cause::UnsupportedModel
-                .failed(format!("the local model is {LOCAL_MODEL}; there is no {model:?}"))),
+            Some(model) if model != name => Err(Cause::UnsupportedModel
+                .failed(format!("the local model of this deployment is {name}; there is no {model:?}"))),
             _ => Ok(()),
         }
     }
@@ -279,7 +282,7 @@ impl Speech for Local {
             text: heard.text,
             words: words.collect(),
             language: Some("en".to_owned()),
-            model: LOCAL_MODEL.to_owned(),
+            model: self.config.model.name().to_owned(),
             audio_ms: heard.audio_ms,
             ..SpeechReply::default()
         }))

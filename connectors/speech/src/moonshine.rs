@@ -11,7 +11,6 @@ use std::ptr;
 use libloading::Library;
 
 const HEADER_VERSION: i32 = 20_000;
-const ARCH_TINY: u32 = 0;
 const SAMPLE_RATE: i32 = 16_000;
 
 #[repr(C)]
@@ -78,8 +77,8 @@ pub(crate) struct Moonshine {
 }
 
 impl Moonshine {
-    /// Loads the library and the tiny English model in the folder `model`.
-    pub(crate) fn load(library: &Path, model: &Path) -> Result<Self, MoonshineError> {
+    /// Loads the library and the English model of this architecture in the folder `model`.
+    pub(crate) fn load(library: &Path, model: &Path, architecture: u32) -> Result<Self, MoonshineError> {
         // SAFETY: the library is the one whose hash is pinned in `fetch.rs`; its initialisers run in a process
         // that exists for nothing else, and the symbols have the types that its header gives them.
         let (library, load, transcribe, error_text) = unsafe {
@@ -95,7 +94,7 @@ impl Moonshine {
         let options = options.map(|(name, value)| RawOption { name: name.as_ptr(), value: value.as_ptr() });
         // SAFETY: the folder and the options outlive the call, which copies them.
         let words = unsafe {
-            load(folder.as_ptr(), ARCH_TINY, options.as_ptr(), options.len() as u64, HEADER_VERSION)
+            load(folder.as_ptr(), architecture, options.as_ptr(), options.len() as u64, HEADER_VERSION)
         };
         if words < 0 {
             return Err(MoonshineError::Model(text_of(error_text, words)));

@@ -4,20 +4,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hansard_speech::{ModelFiles, Progress};
+use hansard_speech::{LocalModel, ModelFiles, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Fetches the local model, unless it is in the cache.
+/// Fetches a local model, unless it is in the cache.
 ///
 /// # Errors
 /// It cannot be fetched; the text says what to do.
-pub(crate) async fn fetch(cache: &Path) -> Result<ModelFiles> {
+pub(crate) async fn fetch(cache: &Path, model: LocalModel) -> Result<ModelFiles> {
     let cache = cache.to_owned();
     tokio::task::spawn_blocking(move || {
         let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes} of {binary_total_bytes}")?;
         bar.set_style(style);
-        let fetched = hansard_speech::fetch(&cache, &mut |progress| match progress {
+        let fetched = hansard_speech::fetch_model(&cache, model, &mut |progress| match progress {
             Progress::Waiting => bar.set_message("another process fetches the speech model"),
             Progress::Downloading { bytes, of } => {
                 bar.set_message("fetching the speech model");

@@ -18,7 +18,7 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::Stage;
 use hansard_speech::{AssemblyAi, Local, LocalConfig, OpenAi};
 
-use crate::config::{Config, Kind, Terms};
+use crate::config::{self, Config, Kind, Terms};
 use crate::model;
 
 /// The connectors of all that a deployment has.
@@ -42,11 +42,11 @@ pub(crate) async fn speakers(config: &Config, transcribes: bool) -> Result<Speak
             }
             Kind::Local if !transcribes => Arc::new(Elsewhere),
             Kind::Local => {
-                let files = model::fetch(&config.cache).await?;
+                let files = model::fetch(&config.cache, config.speech.model).await?;
                 let program = std::env::current_exe().context("cannot find this program's own file")?;
                 let local = LocalConfig::new(program, vec!["speech-child".into()], files);
-                let (children, answer_within) = (config.speech.children, config.speech.answer_within);
-                Arc::new(Local::new(LocalConfig { children, answer_within, ..local }))
+                let config::Speech { model, children, answer_within, .. } = config.speech;
+                Arc::new(Local::new(LocalConfig { model, children, answer_within, ..local }))
             }
         };
         speakers.insert(kind, speaker);

@@ -1,4 +1,4 @@
-//! Redaction of what a provider heard, before anything keeps it.
+//! Redaction of what a provider heard or wrote, before anything keeps it.
 //!
 //! Whose conversation asks for it is redacted, and everybody's where the deployment's floor says so. A provider's failure is
 //! too: its cause may repeat what was sent or heard.
@@ -10,12 +10,12 @@ use hansard_runtime::stage::Failed;
 use hansard_schemas::{Options, Redaction as Place, Word};
 use serde::Deserialize;
 
-use crate::ports::SpeechReply;
+use crate::ports::{SpeechReply, SummaryReply};
 
 /// Letters of a language's tag, at most (BCP 47).
 const TAG_LETTERS_MAX: usize = 35;
 
-/// What is done about personal data in transcripts.
+/// What is done about personal data in transcripts and summaries.
 #[derive(Debug, Clone)]
 pub struct Redaction {
     floor: bool,
@@ -136,6 +136,23 @@ impl Redaction {
     #[must_use]
     pub fn heard(&self, reply: SpeechReply, options: &Options) -> (SpeechReply, Vec<Place>) {
         if self.applies(options) { self.redacted(reply) } else { (reply, Vec::new()) }
+    }
+
+    /// What may be kept of a summary: a writer joins what was said apart, and may know more than it was told.
+    #[must_use]
+    pub fn written(&self, reply: SummaryReply, options: &Options) -> SummaryReply {
+        if !self.applies(options) {
+            return reply;
+        }
+        let one = |text: String| self.rules.redact(&text, &[]).text;
+        SummaryReply {
+            text: one(reply.text),
+            title: reply.title.map(one),
+            key_points: reply.key_points.into_iter().map(one).collect(),
+            action_items: reply.action_items.into_iter().map(one).collect(),
+            language: reply.language.filter(|language| is_tag(language)),
+            ..reply
+        }
     }
 
     /// What may be told of a failure.

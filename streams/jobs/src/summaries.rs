@@ -29,6 +29,7 @@ use crate::asking::Asking;
 use crate::effects::{Effect, result};
 use crate::ports::{Material, Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
 use crate::providers::ProviderMetrics;
+use crate::redaction::Redaction;
 
 /// Calls of one summary that are under way at once, where the pace allows it.
 const AT_ONCE: usize = 4;
@@ -209,6 +210,7 @@ pub(crate) struct Calls<'a> {
     pub(crate) effect: &'a Effect,
     pub(crate) writer: Writer<'a>,
     pub(crate) options: &'a Options,
+    pub(crate) redaction: &'a Redaction,
     pub(crate) document: &'a Document,
     pub(crate) input: &'a Input,
     /// The journal's key of the whole.
@@ -369,7 +371,7 @@ impl Calls<'_> {
         let told = tokens_in.is_some() || tokens_out.is_some();
         let cost_micros = price.filter(|_| told).map(|price| price.of(&reply));
         let spent = before.and(Spent { tokens_in, tokens_out, cost_micros });
-        let reply = cleaned(reply);
+        let reply = self.redaction.written(cleaned(reply), self.options);
         encode(&Summary {
             conversation_id: self.document.conversation.clone(),
             outcome: "done".to_owned(),
@@ -390,8 +392,7 @@ impl Calls<'_> {
     }
 }
 
-/// Whatever a writer has written, of a passage or of all, goes through here before anything of it is kept or sent to a
-/// model again: what is to be taken out of it is taken out in this place.
+/// What a writer has written, of a passage or of all, without what no text has.
 fn cleaned(reply: SummaryReply) -> SummaryReply {
     let clean = |text: String| {
         let kept = |character: &char| !character.is_control() || *character == '\n';

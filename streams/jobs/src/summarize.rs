@@ -14,7 +14,7 @@ use hansard_core::export::to_json;
 use hansard_core::id::{Digest, Millis};
 use hansard_core::manifest::{SegmentStatus, chunk_digest};
 use hansard_core::redelivery::Class;
-use hansard_runtime::ports::facts::TextKey;
+use hansard_runtime::ports::facts::{Row, TextKey};
 use hansard_runtime::ports::objects::ObjectName;
 use hansard_runtime::stage::{Answer, Failed, Input, Stage};
 use hansard_schemas::{Finalize, FinalizeChunk, Options, Record, RecordName, Summary, Transcript};
@@ -23,12 +23,14 @@ use sha2::{Digest as _, Sha256};
 use crate::aggregate::hex;
 use crate::effects::{Effect, Known, event_of, journal_key, known, standing_open};
 use crate::ports::SummarizerIdentity;
+use crate::redaction::Redaction;
 use crate::summaries::{Calls, Summarizers, digest_of};
 
 /// The stage.
 pub struct Summarize {
     effect: Effect,
     summarizers: Arc<Summarizers>,
+    redaction: Redaction,
 }
 
 /// The transcript document of a finalize, as it is kept.
@@ -41,8 +43,8 @@ struct Written {
 impl Summarize {
     /// The stage with its writers of summaries.
     #[must_use]
-    pub fn new(effect: Effect, summarizers: Arc<Summarizers>) -> Self {
-        Self { effect, summarizers }
+    pub fn new(effect: Effect, summarizers: Arc<Summarizers>, redaction: Redaction) -> Self {
+        Self { effect, summarizers, redaction }
     }
 
     /// Assembles and writes the document; nothing where the texts are no longer those of the finalize.
@@ -150,7 +152,13 @@ fn gap(gap: &hansard_schemas::Gap) -> Gap {
 /// rerun's alone: those of the Open recognise speech.
 fn options(finalize: &Finalize, known: &Known, stage: &str) -> Options {
     let open = standing_open(&known.rows).and_then(|open| open.options.clone()).unwrap_or_default();
-    let own = Options { provider: None, model: None, ..open };
+    // Who asks it for one chunk asks it for what is told of all.
+    let asks = |row: &Row| match &*row.record {
+        Record::Upload(upload) => upload.options.as_ref().is_some_and(|own| own.redact_pii == Some(true)),
+        _ => false,
+    };
+    let redact_pii = if known.rows.iter().any(asks) { Some(true) } else { open.redact_pii };
+    let own = Options { provider: None, model: None, redact_pii, ..open };
     let over = finalize.options.get(stage).map(crate::convert::core_options);
     over.map_or(own.clone(), |over| crate::convert::overlaid(&own, &over))
 }
@@ -180,9 +188,12 @@ impl Stage for Summarize {
         let (writer, options) = self.summarizers.chosen(options)?;
         let digest = input_digest(&written.document, &writer.identity(&options), &options);
         let key = journal_key(&finalize.conversation_id, self.stage(), digest, generation);
-        let (effect, options, document) = (&self.effect, &options, &written.document);
-        let calls = Calls { effect, writer, options, document, input, key: &key };
-        let Some(mut summary) = calls.made().await? else { return Ok(Answer::Parked(Millis::ZERO)) };
+        let Self { effect, redaction, .. } = self;
+        let (options, document) = (&options, &written.document);
+        let calls = Calls { effect, writer, options, redaction, document, input, key: &key };
+        // What went wrong may repeat what was said.
+        let made = calls.made().await.map_err(|failed| redaction.failure(failed, options))?;
+        let Some(mut summary) = made else { return Ok(Answer::Parked(Millis::ZERO)) };
         summary.event_id = event_of(RecordName::Summary, &key, &finalize.digest);
         summary.revision = finalize.revision;
         summary.generation = generation;

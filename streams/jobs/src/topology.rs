@@ -141,7 +141,9 @@ pub async fn run(
             Arc::new(Transcribe::new(effect, providers, links, callbacks, settings.redaction.clone()))
         }
         Stage::Merge => Arc::new(Merge::new(effect, connectors.audio)),
-        Stage::Summarize => Arc::new(Summarize::new(effect, connectors.summarizers)),
+        Stage::Summarize => {
+            Arc::new(Summarize::new(effect, connectors.summarizers, settings.redaction.clone()))
+        }
         Stage::Notify => Arc::new(Notify::new(effect, connectors.webhook)),
         Stage::Aggregate => unreachable!("it runs on a loop of its own"),
     };

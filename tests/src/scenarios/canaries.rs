@@ -20,8 +20,13 @@ const SAID: &str = "Mail kanarie@zanger.nl or call +31 6 5792 1386, card 4012 88
 const CANARIES: [&str; 9] =
     ["kanarie", "zanger", "5792", "8888", "1881", "0417", "172.23", "kooi77", "geheim77"];
 
-/// A deployment that has heard them in `d`, which asks for redaction, and in `u`, which does not.
+/// A deployment that has heard them in `d`, which asks for redaction, and in `u`, which does not; a summary says them again.
 fn heard(floor: bool) -> Script {
+    told(floor, &Answer::Says(SAID.to_owned()), 1)
+}
+
+/// The same, whatever comes of the summary, with so many dead letters each.
+fn told(floor: bool, summary: &Answer, dead: usize) -> Script {
     let config = WorldConfig { seed: 0, start: START, partitions: 1, trace_max: 10_000 };
     let mut deployment = Deployment::new(&config);
     deployment.redaction = deployment.redaction.clone().with_floor(floor);
@@ -31,16 +36,17 @@ fn heard(floor: bool) -> Script {
         let ledger = &script.deployment.ledger;
         ledger.script(&format!("{conversation}/a/0"), [Answer::Says(SAID.to_owned())]);
         ledger.script(&format!("{conversation}/a/1"), [Answer::Refuses(format!("cannot take {SAID:?}"))]);
+        ledger.script(&format!("summary of {conversation}"), [summary.clone()]);
     }
     let lines = [
-        "0 upload d a redact segments=2",
-        "0 upload u a segments=2",
-        "0 finish d chunks=1",
-        "0 finish u chunks=1",
-        "1m expect d outcome=with_failures dead=1",
-        "1m expect u outcome=with_failures dead=1",
+        "0 upload d a redact segments=2".to_owned(),
+        "0 upload u a segments=2".to_owned(),
+        "0 finish d chunks=1".to_owned(),
+        "0 finish u chunks=1".to_owned(),
+        format!("1m expect d outcome=with_failures dead={dead}"),
+        format!("1m expect u outcome=with_failures dead={dead}"),
     ];
-    (1..).zip(lines).for_each(|(number, line)| script.line(number, line));
+    (1..).zip(&lines).for_each(|(number, line)| script.line(number, line));
     assert_eq!(script.wrong, Vec::<String>::new());
     script
 }
@@ -119,6 +125,25 @@ fn nothing_personal_is_kept_of_who_asks_for_that() {
     }
     let tail = script.deployment.world.trace_tail(10_000);
     assert!(CANARIES.iter().filter(|canary| tail.contains(*canary)).count() == 0, "{tail}");
+}
+
+#[test]
+fn a_writer_tells_nothing_personal_of_who_asks_for_that() {
+    let script = heard(false);
+    let summary = |conversation| {
+        let rows = &kept(&script, conversation)[1].1;
+        rows[rows.find("key_points").expect("a summary")..].to_owned()
+    };
+    assert_eq!(summary("d").matches("[EMAIL]").count(), 2, "{}", summary("d"));
+    assert_eq!(summary("u").matches("kanarie@zanger.nl").count(), 2, "{}", summary("u"));
+}
+
+#[test]
+fn a_writers_refusal_tells_nothing_personal_either() {
+    let script = told(false, &Answer::Refuses(format!("cannot take {SAID:?}")), 2);
+    let letters = |conversation| kept(&script, conversation)[3].1.clone();
+    assert!(CANARIES.iter().all(|canary| !letters("d").contains(canary)), "{}", letters("d"));
+    assert!(letters("u").contains("kanarie"), "{}", letters("u"));
 }
 
 #[test]

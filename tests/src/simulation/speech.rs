@@ -15,8 +15,7 @@ use hansard_jobs::ports::{JobState, Speech, SpeechReply, SpeechRequest, Submitte
 use hansard_jobs::providers::{Provider, ProviderMetrics, Providers};
 use hansard_jobs::transcribe::Links;
 use hansard_runtime::driver::World;
-use hansard_runtime::pace::Permit;
-use hansard_runtime::pace::{Pace, PaceLimits};
+use hansard_runtime::pace::{Pace, PaceLimits, Permit};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::log::{Outgoing, TopicPartition};
 use hansard_runtime::ports::objects::ObjectName;

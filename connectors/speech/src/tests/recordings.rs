@@ -13,7 +13,8 @@ use hansard_jobs::ports::{SegmentAudio, Speech, SpeechReply, SpeechRequest, Subm
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 
-use crate::fetch::{ModelFiles, fetch};
+use crate::fetch::fetch_model;
+use crate::package::{LocalModel, ModelFiles};
 use crate::wav::duration_ms;
 
 use super::permit;
@@ -25,19 +26,22 @@ pub(crate) const TWO_CITIES: &str = "It was the best of times, it was the worst 
     In short, the period was so far like the present period, that some of its noisiest authorities insisted on its \
     being received, for good or for evil, in the superlative degree of comparison only.";
 
-/// The model, fetched once into the user's cache.
+/// The tiny model, fetched once into the user's cache.
 pub(crate) fn model() -> &'static ModelFiles {
     static MODEL: OnceLock<ModelFiles> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = || set("HOME").unwrap_or_else(std::env::temp_dir).join(".cache");
-        let cache = set("HANSARD_CACHE")
-            .unwrap_or_else(|| set("XDG_CACHE_HOME").unwrap_or_else(home).join("hansard"));
-        match fetch(&cache, &mut |_| {}) {
-            Ok(files) => files,
-            Err(error) => panic!("these tests need the local speech model in {}: {error}", cache.display()),
-        }
-    })
+    MODEL.get_or_init(|| fetched(LocalModel::Tiny))
+}
+
+/// A model, fetched into the user's cache.
+pub(crate) fn fetched(model: LocalModel) -> ModelFiles {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").unwrap_or_else(std::env::temp_dir).join(".cache");
+    let cache =
+        set("HANSARD_CACHE").unwrap_or_else(|| set("XDG_CACHE_HOME").unwrap_or_else(home).join("hansard"));
+    match fetch_model(&cache, model, &mut |_| {}) {
+        Ok(files) => files,
+        Err(error) => panic!("these tests need the local speech model in {}: {error}", cache.display()),
+    }
 }
 
 /// The samples of a recording, at 16 kHz.

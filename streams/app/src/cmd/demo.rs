@@ -56,7 +56,7 @@ impl Demo {
         let temporary = tempfile::Builder::new().prefix("hansard-demo-").tempdir()?;
         config.data_dir = temporary.path().join("data");
         config.keys = Keys::default();
-        let files = model::fetch(&config.cache).await?;
+        let files = model::fetch(&config.cache, config.speech.model).await?;
         let speakers = providers::speakers(&config, true).await?;
         let running = Embedded::start(config, speakers).await?;
         let url = format!("http://{}", running.address);

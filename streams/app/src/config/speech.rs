@@ -8,7 +8,7 @@ use hansard_core::id::Millis;
 use hansard_jobs::providers::Price;
 use hansard_provider::{Secret, ServiceConfig};
 use hansard_runtime::pace::PaceLimits;
-use hansard_speech::{AssemblyAiConfig, AudioBy, AudioFormat, Detail, OpenAiConfig};
+use hansard_speech::{AssemblyAiConfig, AudioBy, AudioFormat, Detail, LocalModel, OpenAiConfig};
 
 use super::layers::{ConfigError, Values};
 use super::settings::Setting;
@@ -27,7 +27,9 @@ pub(crate) struct Speech {
     pub(crate) deadline: Millis,
     /// Where providers reach the gateway, if they do.
     pub(crate) callback_url: Option<String>,
-    /// Processes with the local model.
+    /// The local model.
+    pub(crate) model: LocalModel,
+    /// Processes with it.
     pub(crate) children: usize,
     /// Any server with OpenAI's call.
     pub(crate) openai: OpenAiConfig,
@@ -61,6 +63,7 @@ pub(crate) struct Terms {
     pub(crate) budget: Option<Millis>,
 }
 
+const MODELS: [(&str, LocalModel); 2] = [("tiny", LocalModel::Tiny), ("base", LocalModel::Base)];
 const KINDS: [(&str, Kind); 3] =
     [("local", Kind::Local), ("openai", Kind::OpenAi), ("assemblyai", Kind::AssemblyAi)];
 
@@ -111,9 +114,9 @@ pub(super) fn settings() -> Vec<Setting> {
             "A file with further rules of what is personal (TOML), which come before those of the build or replace them.",
         ),
         Setting::new("speech.currency", "USD", "The currency of prices."),
-        Setting::new("local.children", "1", "Processes with the local model; each takes a core and 400 MB."),
-        Setting::new("openai.url", "https://api.openai.com", "The server's address.").common(),
     ];
+    all.extend(of_local());
+    all.push(Setting::new("openai.url", "https://api.openai.com", "The server's address.").common());
     all.extend(of_server("openai", ("50", "64")));
     all.extend([
         Setting::new("openai.model", "whisper-1", "The model, unless a conversation names another."),
@@ -141,6 +144,22 @@ pub(super) fn settings() -> Vec<Setting> {
         ),
     ]);
     all
+}
+
+/// What the local model has.
+fn of_local() -> [Setting; 2] {
+    [
+        Setting::new(
+            "local.model",
+            "tiny",
+            "tiny or base: the local model; base makes fewer errors and takes four times as long.",
+        ),
+        Setting::new(
+            "local.children",
+            "1",
+            "Processes with the local model; each takes a core and 400 MB, with the base model 900 MB.",
+        ),
+    ]
 }
 
 /// What every server has.
@@ -191,6 +210,7 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
         answer_within,
         deadline: values.take("speech.deadline")?,
         callback_url: values.take_by("speech.callback-url", address)?,
+        model: values.take_by("local.model", |text| one_of(text, &MODELS))?,
         children: values.take_within("local.children", 1..=64, "1 to 64")?,
         openai,
         openai_terms: terms(values, "openai", &currency)?,

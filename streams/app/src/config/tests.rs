@@ -6,6 +6,7 @@ use std::io::Write as _;
 use clap::CommandFactory as _;
 use hansard_core::id::Millis;
 use hansard_schemas::Stage;
+use hansard_speech::LocalModel;
 use tempfile::NamedTempFile;
 
 use super::layers::{ConfigError, Layers, Source, Values};
@@ -80,6 +81,7 @@ fn every_setting_is_read_and_every_default_is_right() {
     assert_eq!(config.audio.limits, hansard_audio::Limits::default());
     assert_eq!(config.aggregate.rules, hansard_core::Rules::default());
     assert_eq!((config.speech.order, config.speech.children), (vec![Kind::Local], 1));
+    assert_eq!(config.speech.model, LocalModel::Tiny);
     assert!(config.summary.server.is_none());
 }
 
