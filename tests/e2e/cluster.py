@@ -81,9 +81,13 @@ class Cluster(Hansard):
         """Runs a command to its end: exit code, standard output, standard error."""
         return hansard.run(*arguments, env=self.env)
 
-    def make_bucket(self):
+    def bucket(self):
         """A bucket is a directory of the server for tests; the program never makes one."""
-        (Path(service("S3_DATA")) / self.env["HANSARD_S3_BUCKET"]).mkdir()
+        return Path(service("S3_DATA")) / self.env["HANSARD_S3_BUCKET"]
+
+    def make_bucket(self):
+        """Makes the deployment's."""
+        self.bucket().mkdir()
 
     def begin(self, name):
         """Starts a process and waits until it runs; its instance has the same name each time."""
@@ -150,6 +154,7 @@ class OnServices(unittest.TestCase):
         self.assertGreaterEqual(sum(1 for call in self.speech.calls() if call["billed"]), segments)
         self.check(producers)
         self.answers_of_listeners()
+        self.standing_without_a_bucket()
         codes = {name: self.cluster.end(name, signal.SIGTERM) for name in list(self.cluster.processes)}
         self.assertEqual(codes, dict.fromkeys(PROCESSES, 0), self.cluster.logs())
 
@@ -223,3 +228,16 @@ class OnServices(unittest.TestCase):
             with self.assertRaises(Answer) as refused:
                 self.cluster.call("GET", path)
             self.assertEqual(refused.exception.status, 404)
+
+    def standing_without_a_bucket(self):
+        """A service that answers and has not what was put there is none."""
+        bucket = self.cluster.bucket()
+        away = bucket.rename(bucket.with_name(f"{bucket.name}-away"))
+        try:
+            for name, admin in self.cluster.admin.items():
+                with self.assertRaises(Answer) as refused:
+                    answer_of(urllib.request.Request(f"{admin}/readyz"))
+                why = refused.exception.body["why"]
+                self.assertEqual(why, {"objects": f"bucket {bucket.name} is not there"}, name)
+        finally:
+            away.rename(bucket)

@@ -10,9 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use hansard_core::id::Partition;
+use hansard_runtime::ports::Ports;
 use hansard_runtime::ports::log::TopicPartition;
-use hansard_runtime::ports::objects::ObjectName;
-use hansard_runtime::ports::{PortError, Ports};
 use hansard_schemas::Topic;
 use prometheus::TextEncoder;
 use serde_json::json;
@@ -49,16 +48,10 @@ pub(crate) async fn readyz(
     caller: Result<Caller, Problem>,
 ) -> Response {
     let place = [TopicPartition { topic: Topic::Uploads, partition: Partition(0) }];
-    let nothing = ObjectName { bucket: gateway.config.bucket.clone(), key: "readiness".to_owned() };
     let Ports { log, objects, facts, schemas, .. } = &gateway.ports;
     let dependencies = tokio::join!(
         in_time(async { log.ends(&place).await.map(drop).map_err(|error| error.to_string()) }),
-        in_time(async {
-            match objects.head(&nothing).await {
-                Ok(_) | Err(PortError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            }
-        }),
+        in_time(async { objects.probe(&gateway.config.bucket).await.map_err(|error| error.to_string()) }),
         in_time(async { facts.conversations(None, 1).await.map(drop).map_err(|error| error.to_string()) }),
         in_time(async {
             match schemas {

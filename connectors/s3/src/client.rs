@@ -151,27 +151,6 @@ impl S3Objects {
         };
         Self { client, public, body_timeout: config.call_timeout }
     }
-
-    /// Whether the bucket is there and may be looked at: what readiness asks.
-    ///
-    /// # Errors
-    /// `Unavailable` or `Refused`; `NotFound` where the bucket is missing.
-    pub async fn check_bucket(&self, bucket: &str) -> Result<(), PortError> {
-        let answer = self.client.head_bucket().bucket(bucket).send().await;
-        answer.map(|_| ()).map_err(|error| port_error(&error, || format!("bucket {bucket}")))
-    }
-
-    /// Creates the bucket; done if it is there and ours.
-    ///
-    /// # Errors
-    /// `Unavailable` or `Refused`.
-    pub async fn create_bucket(&self, bucket: &str) -> Result<(), PortError> {
-        if self.check_bucket(bucket).await.is_ok() {
-            return Ok(());
-        }
-        let answer = self.client.create_bucket().bucket(bucket).send().await;
-        answer.map(|_| ()).map_err(|error| port_error(&error, || format!("bucket {bucket}")))
-    }
 }
 
 /// An object's name for an error: a key names a conversation but holds no secret.
@@ -206,6 +185,11 @@ fn hex_sha256(base64: Option<&str>) -> Option<String> {
 
 #[async_trait]
 impl Objects for S3Objects {
+    async fn probe(&self, bucket: &str) -> Result<(), PortError> {
+        let answer = self.client.head_bucket().bucket(bucket).send().await;
+        answer.map(drop).map_err(|error| port_error(&error, || format!("bucket {bucket}")))
+    }
+
     async fn head(&self, name: &ObjectName) -> Result<ObjectHead, PortError> {
         let call = self.client.head_object().bucket(&name.bucket).key(&name.key);
         let head = call

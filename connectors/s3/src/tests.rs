@@ -291,8 +291,8 @@ async fn failures_have_their_class_and_show_no_secret() {
         .await
         .expect_err("no bucket");
     assert!(matches!(&error, PortError::Refused { .. }), "{error}");
-    assert!(matches!(objects.check_bucket("elsewhere").await, Err(PortError::NotFound { .. })));
-    objects.check_bucket(BUCKET).await.expect("is there");
+    assert!(matches!(objects.probe("elsewhere").await, Err(PortError::NotFound { .. })));
+    objects.probe(BUCKET).await.expect("is there");
 
     let address = server.address();
     let known = server.credentials().clone();

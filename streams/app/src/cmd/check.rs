@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use hansard_kafka::TopicAdmin;
 use hansard_registry::SchemaRegistry;
+use hansard_runtime::ports::objects::Objects as _;
 use hansard_s3::S3Objects;
 use hansard_scylla::ScyllaStore;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ impl Check {
         }
         match objects {
             Ok(bucket) => {
-                let found = S3Objects::new(&bucket.service).check_bucket(&bucket.name).await;
+                let found = S3Objects::new(&bucket.service).probe(&bucket.name).await;
                 asked.push(("objects", found.map_err(Into::into)));
             }
             Err("s3.bucket") => {}
