@@ -1,6 +1,7 @@
 """A provider that works in jobs: each segment is submitted once, whatever happens to webhooks, answers and processes, and never
 faster than was agreed."""
 
+import bisect
 import shutil
 import signal
 import tempfile
@@ -34,6 +35,18 @@ FAULTS = {
     "check-garbage": 0.05,
     "check-wrong": 0.05,
 }
+
+
+def most_in_a_second(calls, limit):
+    """So many calls came within a second, at most, and by how many that is above the limit in the worst second."""
+    calls = sorted(calls, key=lambda call: call["time"])
+    times, most, above = [call["time"] for call in calls], 0, 0
+    for at, first in enumerate(times):
+        second = calls[at : bisect.bisect_left(times, first + 1, at)]
+        # Two processes begin a call each at the same time, and what the ledger was late to see came sooner.
+        allowed = limit * (1 + max(call["late_s"] for call in second)) + 2
+        most, above = max(most, len(second)), max(above, len(second) - allowed)
+    return most, above
 
 
 class AssemblyAi(Speech):
@@ -103,14 +116,8 @@ class Jobs(unittest.TestCase):
         self.assertGreaterEqual(billed, segments)
         self.assertLessEqual(billed, segments + 8 * KILLS)
         self.assertGreater(segments, CONVERSATIONS)
-        calls.sort(key=lambda call: call["time"])
-        most = 0
-        for at, first in enumerate(calls):
-            second = [call for call in calls[at : at + 4 * CALLS_PER_S] if call["time"] < first["time"] + 1]
-            most = max(most, len(second))
-            # Two processes begin a call each at the same time, and what the ledger was late to see came sooner.
-            late_s = max(call["late_s"] for call in second)
-            self.assertLessEqual(len(second), CALLS_PER_S * (1 + late_s) + 2, f"in a second, seen late by {late_s} s")
+        most, above = most_in_a_second(calls, CALLS_PER_S)
         print(f"at most {most} a second", end=" ", flush=True)
+        self.assertEqual(above, 0)
         webhooks = [call for call in self.provider.calls() if call["what"] == "webhook"]
         self.assertTrue(webhooks and all(call["status"] in (202, None) for call in webhooks), webhooks[:3])

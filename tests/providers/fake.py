@@ -22,6 +22,8 @@ HEAD_BYTES_MAX = 32_768
 REFUSED_BYTES_MAX = 1 << 25
 # What of an audio is kept to tell what it is.
 AUDIO_HEAD_BYTES = 64
+# How often it is looked at whether this process gets its turns: by so much a delay may be told too short.
+WATCH_S = 0.005
 
 # The faults of a call, in the order in which a draw is divided among their shares, and what their options say.
 FAULTS = {
@@ -331,7 +333,11 @@ async def run(provider):
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     beside = [asyncio.create_task(provider.work()), asyncio.create_task(provider.watch())]
-    await stop.wait()
     for task in beside:
-        task.cancel()
+        # What fails there is not to be missed.
+        task.add_done_callback(lambda ended: ended.cancelled() or (ended.exception() and stop.set()))
+    await stop.wait()
     server.close()
+    for task in beside:
+        if not task.cancel():
+            task.result()

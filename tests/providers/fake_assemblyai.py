@@ -33,6 +33,8 @@ FETCH_WITHIN_S = 30
 # What the provider promises of webhooks.
 WEBHOOK_WITHIN_S, WEBHOOK_ATTEMPTS = 10, 10
 PAGE_JOBS_MAX = 200
+# The keyterm of a job that takes --work-ms-brief.
+BRIEF = "brief"
 DELETED = "http://deleted_by_user"
 NOT_FOUND = "Transcript lookup error, transcript id not found"
 SILENT = "language_detection cannot be performed on files with no spoken audio."
@@ -226,6 +228,9 @@ class AssemblyAi(fake.Provider):
         job.fate = share(options, "", FATES, draw(*seeds, "fate"))
         notice = share(options, "webhook_", NOTICES, draw(*seeds, "webhook")) if order.get("webhook_url") else "none"
         takes_s = spread(options.work_ms, options.work_ms_max, draw(*seeds, "work")) / 1000
+        if options.work_ms_brief is not None and BRIEF in order.get("keyterms_prompt", []):
+            takes_s = options.work_ms_brief / 1000
+            notice = "ok" if notice == "lost" else notice
         if notice == "early" and job.fate != "never":
             takes_s = 0
         if len(self.working) >= options.parallel:
@@ -455,6 +460,7 @@ def main():
     parser.add_argument("--job-error-text", default="Server error, developers have been alerted.")
     parser.add_argument("--work-ms", type=float, default=100, help="how long a job takes")
     parser.add_argument("--work-ms-max", type=float, default=0, help="with it, from --work-ms to this (600000 is 10 minutes)")
+    parser.add_argument("--work-ms-brief", type=float, help=f"how long a job with the keyterm `{BRIEF}` takes, whose webhook is never lost")
     parser.add_argument("--parallel", type=int, default=1 << 30, help="jobs worked on at the same time; more are queued")
     parser.add_argument("--calls-per-s", type=int, default=0, help="calls a second; more are answered 429 (0: any)")
     parser.add_argument("--keep", type=int, default=200_000, help="jobs that are remembered at least")
