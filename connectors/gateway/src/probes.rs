@@ -51,7 +51,11 @@ pub(crate) async fn readyz(
     let Ports { log, objects, facts, schemas, .. } = &gateway.ports;
     let dependencies = tokio::join!(
         in_time(async { log.ends(&place).await.map(drop).map_err(|error| error.to_string()) }),
-        in_time(async { objects.probe(&gateway.config.bucket).await.map_err(|error| error.to_string()) }),
+        in_time(async {
+            // A bucket that is not there cannot be told from an object that is not, but by looking into it.
+            let found = objects.list(&gateway.config.bucket, "uploads/", None, 1).await;
+            found.map(drop).map_err(|error| error.to_string())
+        }),
         in_time(async { facts.conversations(None, 1).await.map(drop).map_err(|error| error.to_string()) }),
         in_time(async {
             match schemas {

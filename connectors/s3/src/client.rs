@@ -185,11 +185,6 @@ fn hex_sha256(base64: Option<&str>) -> Option<String> {
 
 #[async_trait]
 impl Objects for S3Objects {
-    async fn probe(&self, bucket: &str) -> Result<(), PortError> {
-        let answer = self.client.head_bucket().bucket(bucket).send().await;
-        answer.map(drop).map_err(|error| port_error(&error, || format!("bucket {bucket}")))
-    }
-
     async fn head(&self, name: &ObjectName) -> Result<ObjectHead, PortError> {
         let call = self.client.head_object().bucket(&name.bucket).key(&name.key);
         let head = call

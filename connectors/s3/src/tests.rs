@@ -291,8 +291,9 @@ async fn failures_have_their_class_and_show_no_secret() {
         .await
         .expect_err("no bucket");
     assert!(matches!(&error, PortError::Refused { .. }), "{error}");
-    assert!(matches!(objects.probe("elsewhere").await, Err(PortError::NotFound { .. })));
-    objects.probe(BUCKET).await.expect("is there");
+    let error = objects.list("elsewhere", "", None, 1).await.expect_err("no bucket").to_string();
+    assert!(error.ends_with("create the bucket"), "{error}");
+    objects.list(BUCKET, "", None, 1).await.expect("is there");
 
     let address = server.address();
     let known = server.credentials().clone();

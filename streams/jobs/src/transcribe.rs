@@ -132,6 +132,12 @@ enum Found {
     UnderWay(Millis),
 }
 
+/// Whether a job is given up that nothing can be learned of: its id may be none of ours.
+fn is_beyond_asking(failed: &Failed, now: Timestamp, job: &Job, named: Named<'_>) -> bool {
+    let patience = if failed.class == Class::Permanent { Millis::ZERO } else { named.provider.deadline };
+    now >= job.deadline + patience
+}
+
 impl Task<'_> {
     /// Gives the segment to a provider: the first, or, where that is exhausted, the next.
     async fn submit(&self, before: &Before, input: &Input) -> Result<Found, Failed> {
@@ -213,7 +219,7 @@ impl Task<'_> {
     }
 
     /// Asks for a job. It is given up once it was not done at a look after its deadline; a provider that cannot be asked says
-    /// nothing of it.
+    /// nothing of it, unless it knows no such job then, or could not be asked for as long again.
     async fn check(
         &self,
         submission: SubmissionId,
@@ -242,6 +248,9 @@ impl Task<'_> {
             #[cfg(feature = "mutants")]
             Err(failed) if mutants::is_in(mutants::Mutant::GivenUpUnasked) => failed,
             Err(failed) if failed.class == Class::Unavailable => return Err(failed),
+            Err(failed) if is_beyond_asking(&failed, asked_at, job, named) => {
+                Failed { class: Class::Transient, ..failed }
+            }
             Err(failed) => {
                 tracing::warn!(
                     code = failed.code,

@@ -1,7 +1,8 @@
 //! What waits and what runs, per partition and per conversation: bounded, and fair between conversations.
 //!
-//! A lane is one assigned partition of one topic. Records wait in it by conversation; the next to start is taken from
-//! the conversations in turn, so that one with thousands of records delays no other.
+//! A lane is one assigned partition of one topic. The next record to start is taken from the lanes in turn, so that no
+//! backlog of one keeps a callback or another partition waiting; and within a lane from its conversations in turn, so that one
+//! with thousands of records delays no other.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     lanes: BTreeMap<TopicPartition, Lane>,
+    /// The lanes in turn; the last is the one that started last.
+    turn: VecDeque<TopicPartition>,
     running: HashMap<Arc<[u8]>, usize>,
     in_flight: usize,
 }
@@ -103,6 +106,43 @@ impl Lane {
     fn may_start(&self, now: Timestamp) -> bool {
         !self.full && !self.probing && self.blocked_until.is_none_or(|until| now >= until)
     }
+
+    /// The next record, of the first conversation in turn that may run one more.
+    fn start(
+        &mut self,
+        now: Timestamp,
+        bounds: &Bounds,
+        running: &HashMap<Arc<[u8]>, usize>,
+    ) -> Option<(Arc<[u8]>, LogRecord)> {
+        while self.not_due.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, record)) = self.not_due.pop_front() {
+                self.queue(record);
+            }
+        }
+        if !self.may_start(now) {
+            return None;
+        }
+        for _ in 0..self.turn.len() {
+            let conversation = self.turn.pop_front()?;
+            if running.get(&conversation).is_some_and(|n| *n >= bounds.in_flight_per_conversation_max) {
+                self.turn.push_back(conversation);
+                continue;
+            }
+            let Some(queue) = self.waiting.get_mut(&conversation) else { continue };
+            let Some(record) = queue.pop_front() else { continue };
+            if queue.is_empty() {
+                self.waiting.remove(&conversation);
+            } else {
+                self.turn.push_back(Arc::clone(&conversation));
+            }
+            self.waiting_records -= 1;
+            self.waiting_bytes -= bytes_of(&record);
+            self.unstarted.remove(&record.offset.0);
+            self.probing = self.blocked_until.take().is_some();
+            return Some((conversation, record));
+        }
+        None
+    }
 }
 
 impl Lanes {
@@ -126,6 +166,7 @@ impl Lanes {
                 full: false,
             };
             self.lanes.insert(from, lane);
+            self.turn.push_back(from);
         }
     }
 
@@ -181,38 +222,14 @@ impl Lanes {
         if self.in_flight >= bounds.in_flight_max {
             return None;
         }
-        let running = &mut self.running;
-        for (from, lane) in &mut self.lanes {
-            while lane.not_due.front().is_some_and(|(due, _)| *due <= now) {
-                if let Some((_, record)) = lane.not_due.pop_front() {
-                    lane.queue(record);
-                }
-            }
-            if !lane.may_start(now) {
-                continue;
-            }
-            for _ in 0..lane.turn.len() {
-                let Some(conversation) = lane.turn.pop_front() else { break };
-                if running.get(&conversation).is_some_and(|n| *n >= bounds.in_flight_per_conversation_max) {
-                    lane.turn.push_back(conversation);
-                    continue;
-                }
-                let Some(queue) = lane.waiting.get_mut(&conversation) else { continue };
-                let Some(record) = queue.pop_front() else { continue };
-                if queue.is_empty() {
-                    lane.waiting.remove(&conversation);
-                } else {
-                    lane.turn.push_back(Arc::clone(&conversation));
-                }
-                lane.waiting_records -= 1;
-                lane.waiting_bytes -= bytes_of(&record);
-                lane.unstarted.remove(&record.offset.0);
-                *running.entry(Arc::clone(&conversation)).or_default() += 1;
+        for _ in 0..self.turn.len() {
+            self.turn.rotate_left(1);
+            let from = *self.turn.back()?;
+            let Some(lane) = self.lanes.get_mut(&from) else { continue };
+            if let Some((conversation, record)) = lane.start(now, bounds, &self.running) {
+                *self.running.entry(Arc::clone(&conversation)).or_default() += 1;
                 self.in_flight += 1;
-                if lane.blocked_until.take().is_some() {
-                    lane.probing = true;
-                }
-                return Some(Startable { lane: *from, conversation, record });
+                return Some(Startable { lane: from, conversation, record });
             }
         }
         None

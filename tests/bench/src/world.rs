@@ -120,9 +120,6 @@ fn none<T>() -> Result<T, PortError> {
 
 #[async_trait]
 impl Objects for NoObjects {
-    async fn probe(&self, _: &str) -> Result<(), PortError> {
-        none()
-    }
     async fn head(&self, _: &ObjectName) -> Result<ObjectHead, PortError> {
         none()
     }

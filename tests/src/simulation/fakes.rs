@@ -45,6 +45,8 @@ pub(crate) enum Answer {
         failure: Option<(Class, &'static str)>,
         silent: bool,
     },
+    /// A job, named by an id that is nobody's.
+    Misnamed,
 }
 
 /// One call of a provider.

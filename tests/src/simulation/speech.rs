@@ -219,6 +219,7 @@ impl Speech for Fakes {
                 };
                 answered.map(|()| Submitted::Job(id)).map_err(|_| refused("http_500"))
             }
+            (Answer::Misnamed, Ok(())) => Ok(Submitted::Job("nobodys".to_owned())),
             (well, Ok(())) => Ok(Submitted::Reply(heard(&audio, request, &well))),
         };
         self.ledger.end(call, self.process.world_now(), answer.is_ok());

@@ -47,8 +47,8 @@ impl Check {
         }
         match objects {
             Ok(bucket) => {
-                let found = S3Objects::new(&bucket.service).probe(&bucket.name).await;
-                asked.push(("objects", found.map_err(Into::into)));
+                let found = S3Objects::new(&bucket.service).list(&bucket.name, "uploads/", None, 1).await;
+                asked.push(("objects", found.map(drop).map_err(Into::into)));
             }
             Err("s3.bucket") => {}
             Err(_) => asked.push(("objects", given(objects).map(drop).map_err(Into::into))),

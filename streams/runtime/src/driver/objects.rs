@@ -42,10 +42,6 @@ impl Shelf {
 
 #[async_trait]
 impl Objects for SimObjects {
-    async fn probe(&self, _: &str) -> Result<(), PortError> {
-        Ok(self.0.on("objects.probe", |_| ()).await?)
-    }
-
     async fn head(&self, name: &ObjectName) -> Result<ObjectHead, PortError> {
         Ok(self.0.on("objects.head", |state| state.shelf.get(name)).await??.1)
     }

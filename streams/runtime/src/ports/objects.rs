@@ -37,9 +37,6 @@ pub struct ObjectHead {
 /// grow with the object.
 #[async_trait]
 pub trait Objects: Send + Sync {
-    /// Whether the bucket is there; `NotFound` where it is not.
-    async fn probe(&self, bucket: &str) -> Result<(), PortError>;
-
     /// Size, ETag and times; `NotFound` where there is none.
     async fn head(&self, name: &ObjectName) -> Result<ObjectHead, PortError>;
 

@@ -55,6 +55,25 @@ fn one_conversation_cannot_take_all_slots() {
 }
 
 #[test]
+fn a_backlog_of_one_lane_keeps_no_other_waiting() {
+    let callbacks = TopicPartition { topic: Topic::Callbacks, partition: Partition(0) };
+    let second = TopicPartition { topic: Topic::Segments, partition: Partition(1) };
+    let mut lanes = lanes(&[SEGMENTS, second, callbacks]);
+    for from in [SEGMENTS, second, callbacks] {
+        let records = (0..100).map(|offset| record(offset, &format!("{from:?} {offset}")));
+        fetch(&mut lanes, from, None, records.collect());
+    }
+    let bounds = Bounds { in_flight_max: 6, ..Bounds::default() };
+    let mut started: Vec<_> = std::iter::from_fn(|| lanes.start(NOW, &bounds))
+        .map(|start| (start.lane, start.record.offset.0))
+        .collect();
+    assert_eq!(started.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+    started.sort();
+    started.dedup_by_key(|(lane, _)| *lane);
+    assert_eq!(started.len(), 3, "each has two");
+}
+
+#[test]
 fn fetching_stops_when_full_and_resumes_at_half() {
     let mut lanes = lanes(&[SEGMENTS]);
     let bounds = Bounds { waiting_max: 4, in_flight_per_conversation_max: 64, ..Bounds::default() };
