@@ -15,6 +15,10 @@ use crate::value::{Columns, Value};
 /// All nodes have to agree on a change of the schema, which takes far longer than a row.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often the schema is looked at again after a statement was refused, and after how long.
+const LOOKS_MAX: usize = 20;
+const LOOK_AFTER: Duration = Duration::from_millis(250);
+
 /// Creates the keyspace, types and tables where they are missing, adds missing columns, and records the deployment's
 /// partition count.
 ///
@@ -29,30 +33,15 @@ pub async fn migrate(config: &ScyllaConfig) -> Result<(), PortError> {
         config.replication
     ))
     .await?;
-    let present = fields(&cql, "types", "type_name", "field_names").await?;
-    for (name, wanted) in types() {
-        match present.get(&name) {
-            None => {
-                let fields = definitions(&wanted);
-                cql.define(&format!("CREATE TYPE IF NOT EXISTS \"{keyspace}\".\"{name}\" ({fields})"))
-                    .await?;
+    let mut refusals = 0;
+    loop {
+        match define(&cql, missing(&cql).await?).await {
+            // Somebody else migrates too, and was faster: what is there by now is not missing at the next look.
+            Err(PortError::Refused { .. }) if refusals < LOOKS_MAX => {
+                refusals += 1;
+                tokio::time::sleep(LOOK_AFTER).await;
             }
-            Some(fields) => {
-                for (field, of) in wanted.iter().filter(|(field, _)| !fields.contains(field)) {
-                    cql.define(&format!("ALTER TYPE \"{keyspace}\".\"{name}\" ADD \"{field}\" {of}")).await?;
-                }
-            }
-        }
-    }
-    let present = fields(&cql, "columns", "table_name", "column_name").await?;
-    for table in tables() {
-        let Some(columns) = present.get(table.name) else {
-            cql.define(&table.create(keyspace)).await?;
-            continue;
-        };
-        for (column, of) in table.columns.iter().filter(|(column, _)| !columns.contains(column)) {
-            cql.define(&format!("ALTER TABLE \"{keyspace}\".\"{}\" ADD \"{column}\" {of}", table.name))
-                .await?;
+            defined => break defined?,
         }
     }
     if partitions(&cql).await?.is_none() {
@@ -64,6 +53,43 @@ pub async fn migrate(config: &ScyllaConfig) -> Result<(), PortError> {
         cql.write(&insert, vec![Value::Text(&config.partitions.to_string())]).await?;
     }
     check_partitions(&cql, config.partitions).await
+}
+
+async fn define(cql: &Cql, statements: Vec<String>) -> Result<(), PortError> {
+    for statement in statements {
+        cql.define(&statement).await?;
+    }
+    Ok(())
+}
+
+/// The statements that make what this version has and the database has not.
+async fn missing(cql: &Cql) -> Result<Vec<String>, PortError> {
+    let keyspace = &cql.keyspace;
+    let mut statements = Vec::new();
+    let present = fields(cql, "types", "type_name", "field_names").await?;
+    for (name, wanted) in types() {
+        let Some(fields) = present.get(&name) else {
+            let fields = definitions(&wanted);
+            statements.push(format!("CREATE TYPE IF NOT EXISTS \"{keyspace}\".\"{name}\" ({fields})"));
+            continue;
+        };
+        let added = wanted.iter().filter(|(field, _)| !fields.contains(field));
+        statements.extend(
+            added.map(|(field, of)| format!("ALTER TYPE \"{keyspace}\".\"{name}\" ADD \"{field}\" {of}")),
+        );
+    }
+    let present = fields(cql, "columns", "table_name", "column_name").await?;
+    for table in tables() {
+        let Some(columns) = present.get(table.name) else {
+            statements.push(table.create(keyspace));
+            continue;
+        };
+        let added = table.columns.iter().filter(|(column, _)| !columns.contains(column));
+        statements.extend(added.map(|(column, of)| {
+            format!("ALTER TABLE \"{keyspace}\".\"{}\" ADD \"{column}\" {of}", table.name)
+        }));
+    }
+    Ok(statements)
 }
 
 /// Refuses a partition count that is not the deployment's.

@@ -86,6 +86,17 @@ async fn migrating_adds_what_an_older_version_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_may_migrate_at_once() {
+    let config = config("migrates");
+    older(&config).await;
+    let migrates = (0..4).map(|_| migrate(&config));
+    for migrated in futures::future::join_all(migrates).await {
+        migrated.expect("whoever is faster");
+    }
+    attempt(&config).await.expect("it is as this version wants it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_may_come_later() {
     let mut config = config("later");
     migrate(&config).await.expect("migrated");

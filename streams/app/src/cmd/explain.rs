@@ -1,7 +1,10 @@
 //! `hansard explain`: what a conversation waits for.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::Args;
+use indicatif::HumanDuration;
 use serde_json::Value;
 
 use crate::config::ClientFlags;
@@ -30,12 +33,13 @@ impl Explain {
             return output::json(&told);
         }
         let judged = told["judged_at"].as_i64().unwrap_or_default();
-        let seconds = |at: &Value| at.as_i64().map(|at| (at - judged) / 1_000);
+        let apart =
+            |at: &Value| at.as_i64().map(|at| HumanDuration(Duration::from_millis(at.abs_diff(judged))));
         let status = told["status"].as_str().unwrap_or("unknown");
         output::line(&format!("{}: {status}, {} awaited", self.id, told["awaited_total"]))?;
         for (what, at) in [("closing", &told["closing_at"]), ("looked at", &told["look_at"])] {
-            if let Some(seconds) = seconds(at) {
-                output::line(&format!("{what} in {seconds} s"))?;
+            if let Some(time) = apart(at) {
+                output::line(&format!("{what} in {time}"))?;
             }
         }
         for owed in told["awaited"].as_array().into_iter().flatten() {
@@ -49,8 +53,8 @@ impl Explain {
                     ));
                 }
             }
-            if let Some(seconds) = seconds(&owed["since"]) {
-                line.push_str(&format!(", for {} s", -seconds));
+            if let Some(time) = apart(&owed["since"]) {
+                line.push_str(&format!(", for {time}"));
             }
             if let Some(code) = owed["last_failure"]["code"].as_str() {
                 line.push_str(&format!(
