@@ -37,7 +37,9 @@ struct State {
     at_once: usize,
     /// Between the beginnings of two calls, in nanoseconds.
     interval_ns: u64,
+    /// When pieces of work begin.
     begins: Schedule,
+    /// When calls are sent.
     calls: Schedule,
     /// Who wait for the turn of a call.
     waiting: u32,
@@ -282,22 +284,32 @@ mod tests {
         assert_eq!(at, [5_000, 5_100, 5_200, 5_300]);
     }
 
+    /// Whoever sleeps sleeps on.
+    #[derive(Debug, Default)]
+    struct Standing(Mutex<i64>);
+
+    impl Clock for Standing {
+        fn now(&self) -> Timestamp {
+            Timestamp(*self.0.lock().expect("no test panics in here"))
+        }
+
+        fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+            std::future::pending().boxed()
+        }
+    }
+
     #[tokio::test]
     async fn nothing_begins_before_what_waits_for_its_next_call() {
-        let pace = pace(10.0, 9);
-        let half_done = pace.permit().await;
-        half_done.turn().await;
-        let waiting = Waiting(&pace);
-        pace.state().waiting += 1;
-        let mut begins = Box::pin(pace.permit());
-        let until = {
-            let state = pace.state();
-            state.calls.after(state.waiting, state.interval_ns)
-        };
-        assert_eq!(until.0, 200);
-        drop(waiting);
-        (&mut begins).await.turn().await;
-        assert_eq!(pace.clock.now().0, 100);
+        let clock = Arc::new(Standing::default());
+        let pace = Pace::new(PaceLimits { per_second: 10.0, at_once: 9 }, clock.clone());
+        let half_done = pace.permit().now_or_never().expect("nobody is before it");
+        half_done.turn().now_or_never().expect("its first call");
+        let mut second = Box::pin(half_done.turn());
+        assert!((&mut second).now_or_never().is_none(), "too soon after the first");
+        *clock.0.lock().expect("no test panics in here") = 100;
+        assert!(pace.permit().now_or_never().is_none(), "its time has come, and it is not its turn");
+        drop(second);
+        assert!(pace.permit().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -306,13 +306,15 @@ fn urls(conversation: &str, names: &str) -> Vec<String> {
 }
 
 /// `ok`, `hang`, `class:code[:retry-after in seconds]`; `job:length[:class:code]`, `silent:…` where its id is never told, and
-/// `never` for one without an end, `misnamed` for one under an id that is nobody's.
+/// `never` for one without an end, `misnamed` for one under an id that is nobody's, `garbled`
+/// for one that is only asked for in vain.
 fn answer(word: &str) -> Answer {
     match word {
         "ok" => return Answer::Ok,
         "long" => return Answer::Long,
         "hang" => return Answer::Hang,
         "misnamed" => return Answer::Misnamed,
+        "garbled" => return Answer::Garbled,
         "never" => return Answer::Job { takes: None, failure: None, silent: false },
         _ => {}
     }

@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     },
     /// A job, named by an id that is nobody's.
     Misnamed,
+    /// A job of which nothing readable is ever told.
+    Garbled,
 }
 
 /// One call of a provider.

@@ -192,6 +192,9 @@ impl Fakes {
     }
 }
 
+/// The job of which nothing readable is told.
+const GARBLED: &str = "garbled";
+
 #[async_trait]
 impl Speech for Fakes {
     async fn submit(&self, request: &SpeechRequest, permit: &Permit<'_>) -> Result<Submitted, Failed> {
@@ -219,6 +222,7 @@ impl Speech for Fakes {
                 };
                 answered.map(|()| Submitted::Job(id)).map_err(|_| refused("http_500"))
             }
+            (Answer::Garbled, Ok(())) => Ok(Submitted::Job(GARBLED.to_owned())),
             (Answer::Misnamed, Ok(())) => Ok(Submitted::Job("nobodys".to_owned())),
             (well, Ok(())) => Ok(Submitted::Reply(heard(&audio, request, &well))),
         };
@@ -237,6 +241,9 @@ impl Speech for Fakes {
         let now = asked.map_err(|_| refused("http_500"))?;
         let mut ledger = self.ledger.open();
         ledger.manner.checks += 1;
+        if job == GARBLED {
+            return Err(refused("http_500"));
+        }
         let Some(job) = ledger.manner.jobs.get(job) else {
             return Err(Failed::new(Class::Permanent, "http_400", "there is no such job"));
         };

@@ -39,7 +39,10 @@ impl Explain {
         output::line(&format!("{}: {status}, {} awaited", self.id, told["awaited_total"]))?;
         for (what, at) in [("closing", &told["closing_at"]), ("looked at", &told["look_at"])] {
             if let Some(time) = apart(at) {
-                output::line(&format!("{what} in {time}"))?;
+                let due = at.as_i64() >= Some(judged);
+                let line =
+                    if due { format!("{what} in {time}") } else { format!("{what}: overdue by {time}") };
+                output::line(&line)?;
             }
         }
         for owed in told["awaited"].as_array().into_iter().flatten() {
