@@ -177,7 +177,7 @@ class OnServices(unittest.TestCase):
         self.assertEqual(self.cluster.command("check")[0], 1)
         self.cluster.make_bucket()
         code, out, said = self.cluster.command("check")
-        self.assertEqual((code, out.splitlines()), (0, ["kafka: yes", "store: yes", "objects: yes"]), said)
+        self.assertEqual((code, out.splitlines()), (0, ["kafka: yes", "store: yes", "objects: yes", "openai: yes"]), said)
 
     def upload_under_kills(self):
         shares = [range(first, CONVERSATIONS, PRODUCERS) for first in range(PRODUCERS)]

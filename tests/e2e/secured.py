@@ -128,12 +128,12 @@ class Secured(unittest.TestCase):
         self.told(SCHEMAS, "no authority that is trusted", "registry.ca")
 
     def test_wrong_authorities_are_found_by_check(self):
-        for name in ("STORE", "REGISTRY", "S3"):
+        for name in ("STORE", "REGISTRY", "S3", "OPENAI"):
             self.cluster.env[f"HANSARD_{name}_CA"] = self.strangers[name]
         code, out, said = self.cluster.command("check")
         self.assertEqual(code, 1, out + said)
         told = dict(line.split(": ", 1) for line in out.splitlines())
-        for name, setting in {"registry": "registry.ca", "store": "store.ca", "objects": "s3.ca"}.items():
+        for name, setting in {"registry": "registry.ca", "store": "store.ca", "objects": "s3.ca", "openai": "openai.ca"}.items():
             self.assertRegex(told[name], rf"^no: .*signed its certificate; check {setting}$")
 
     def test_a_job_waits_for_a_certificate_and_names_the_setting(self):

@@ -313,7 +313,7 @@ class Segments(Volume):
 
     def test_assemblyai(self):
         work = ["--delay-ms", "20", "--work-ms", "200", "--work-ms-max", "4000", "--webhook-late-ms", "5000"]
-        tiers = {"HANSARD_TRANSCRIBE_TIERS": "1 s, 5 s, 20 s", "HANSARD_SPEECH_DEADLINE": "40 s"}
+        tiers = {"HANSARD_TRANSCRIBE_TIERS": "1 s, 5 s, 20 s", "HANSARD_SPEECH_DEADLINE": "40 s", "HANSARD_SPEECH_GIVE_UP_AFTER": "15 min"}
         self.go("assemblyai", AssemblyAi, FAULTS | JOB_FAULTS, *work, **tiers)
 
     def go(self, name, provider, faults, *options, **settings):
@@ -474,10 +474,10 @@ class LongJobs(Volume):
         self.judge(sent, briefs, seen, parked_at)
 
     def under_way(self):
-        """Jobs, by the last line of the ledger."""
+        """Jobs, by the last whole line of the ledger."""
         with self.provider.ledger.open("rb") as ledger:
             ledger.seek(max(0, ledger.seek(0, io.SEEK_END) - 4096))
-            lines = ledger.read().splitlines()
+            *lines, _ = ledger.read().split(b"\n")
         return json.loads(lines[-1])["under_way"] if lines else 0
 
     def judge(self, sent, briefs, seen, parked_at):

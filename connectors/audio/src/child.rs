@@ -68,10 +68,10 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
         Request::Probe { .. } => write_json(output, Kind::Report, &sandbox::allowed())
             .map_err(AudioError::io("answering the parent")),
         Request::Split { path, header, plan, limits } => {
-            split::split(&recording(path, header.as_deref())?, plan, limits, output)
+            split::split(&recording(path, header.as_deref(), limits)?, plan, limits, output)
         }
         Request::Decode { path, header, sample_rate, channels, packets, limits } => {
-            let recording = recording(path, header.as_deref())?;
+            let recording = recording(path, header.as_deref(), limits)?;
             let media = Media::open(&recording, Wish { rate: *sample_rate, channels: *channels })?;
             let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
             let decoded = match media.copied().filter(wanted) {
@@ -79,7 +79,9 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
                 None => decode(media, *sample_rate, limits, output)?,
             };
             let decoded = match decoded {
-                None if recording.is_bare_header()? => Decoded { truncated: false, padding: 0 },
+                None if recording.is_bare_header(limits.header_bytes)? => {
+                    Decoded { truncated: false, padding: 0 }
+                }
                 decoded => decoded
                     .ok_or_else(|| AudioError::Corrupt { detail: "not one packet of audio".to_owned() })?,
             };
@@ -92,9 +94,9 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
 }
 
 /// The recording that a request names.
-fn recording(path: &Path, header: Option<&Path>) -> Result<Recording, AudioError> {
+fn recording(path: &Path, header: Option<&Path>, limits: &Limits) -> Result<Recording, AudioError> {
     match header {
-        Some(header) => Recording::slice(path, header),
+        Some(header) => Recording::slice(path, header, limits.header_bytes),
         None => Ok(Recording::whole(path)),
     }
 }

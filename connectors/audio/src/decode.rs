@@ -217,9 +217,15 @@ impl Media {
                     Chosen { track: self.track, codec: self.codec, stated: self.stated, .. } = chosen;
                     self.skip = skip(&self.codec, &self.stated);
                 }
-                Err(_) => {
-                    // A browser's WebM has no stated end, and a WAV's was looked at: running out of them says nothing.
-                    self.cut_short |= !["matroska", "wav"].contains(&self.source.container.as_str());
+                Err(cause) => {
+                    // A browser's WebM has no stated end, and a WAV's and an Ogg's was looked at: running out of them says
+                    // nothing.
+                    let runs_out = match self.source.container.as_str() {
+                        "matroska" | "wav" => true,
+                        "ogg" => is_end(&cause),
+                        _ => false,
+                    };
+                    self.cut_short |= !runs_out;
                     return Ok(None);
                 }
             }
@@ -413,6 +419,11 @@ fn declared_ms(format: &dyn FormatReader, track: u32, stated: &SoundTrack) -> Op
     };
     let ticks = u128::from(duration.get()) * u128::from(base.numer.get()) * 1_000;
     (ticks / u128::from(base.denom.get())).try_into().ok()
+}
+
+/// The end of the file, where a demuxer looked for more.
+fn is_end(cause: &MediaError) -> bool {
+    matches!(cause, MediaError::IoError(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// Mixes interleaved samples to one or two channels and makes them finite. One channel is the mean of all; two

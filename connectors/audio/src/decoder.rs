@@ -17,7 +17,7 @@ pub struct SplitRequest {
     /// A file on disk, whole; its name says nothing.
     pub path: PathBuf,
     /// For a slice without its own header, a file that begins with it; no more of it is read than
-    /// [`HEADER_BYTES_MAX`](crate::HEADER_BYTES_MAX).
+    /// [`Limits::header_bytes`].
     pub header: Option<PathBuf>,
     /// How to cut it.
     pub plan: PlanMs,

@@ -48,5 +48,4 @@ pub use error::{AudioError, Class};
 pub use limits::Limits;
 pub use merge::{Format, InputReport, InputStatus, Merge, MergeInput, MergeReport, MergeRequest};
 pub use port::AudioPath;
-pub use slice::HEADER_BYTES_MAX;
 pub use split::{PLAN_VERSION, PlanMs, Segment, SplitReport};

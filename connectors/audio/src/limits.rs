@@ -19,6 +19,9 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Bytes of all segments, or of the merged file (4 GiB). Beyond it: `output_too_large`.
     pub output_bytes: u64,
+    /// Bytes of the file with a slice's header that are looked at (1 MiB). A browser's header has less than 1 KiB; what goes
+    /// beyond carries pictures or fonts. A longer one is `no_header`.
+    pub header_bytes: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +33,7 @@ impl Default for Limits {
             wall_seconds: 1_800,
             memory_bytes: 256 << 20,
             output_bytes: 4 << 30,
+            header_bytes: 1 << 20,
         }
     }
 }

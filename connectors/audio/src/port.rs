@@ -18,8 +18,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use crate::{
-    AudioError, Class, Decoder, Format, HEADER_BYTES_MAX, InputReport, MergeInput, MergeRequest,
-    PLAN_VERSION, PlanMs, SegmentAudio, SplitRequest,
+    AudioError, Class, Decoder, Format, InputReport, MergeInput, MergeRequest, PLAN_VERSION, PlanMs,
+    SegmentAudio, SplitRequest,
 };
 
 /// Segments that wait between the child and the stage.
@@ -74,7 +74,7 @@ impl AudioPath {
     async fn fetch(&self, recording: Recording) -> Result<(NamedTempFile, Option<NamedTempFile>), Failed> {
         let file = self.download(recording.body).await?;
         let header = match recording.header {
-            Some(header) => Some(self.download(first(header, HEADER_BYTES_MAX)).await?),
+            Some(header) => Some(self.download(first(header, self.decoder.limits().header_bytes)).await?),
             None => None,
         };
         Ok((file, header))

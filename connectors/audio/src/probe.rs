@@ -89,7 +89,7 @@ pub(crate) fn open(recording: &Recording) -> Result<Opened, AudioError> {
         _ => None,
     };
     let outline = match (kind, &wave) {
-        (Some(Kind::Ogg), _) => outline::of_ogg(&file),
+        (Some(Kind::Ogg), _) => outline::of_ogg(&file, recording.continues()),
         (Some(Kind::Matroska), _) => outline::of_matroska(&mut file),
         (Some(Kind::Mp4), _) => outline::of_mp4(&file),
         (None, _) => outline::of_mpeg(&file),

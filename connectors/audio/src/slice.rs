@@ -2,24 +2,22 @@
 //! child only.
 //!
 //! `MediaRecorder.start(timeslice)` gives blobs that are a file only together: the first begins with the header (EBML,
-//! segment and tracks of WebM; `ftyp` and `moov` of MP4), the others go on where the one before ended. In WebM that may be
+//! segment and tracks of WebM; `ftyp` and `moov` of MP4; the pages of Ogg up to the tags of Opus), the others go on where the
+//! one before ended. In WebM that may be
 //! within a cluster whose head was in an earlier slice, so a head of a cluster without size is put between. Chromium asks
 //! its clock whenever the writer of WebM hands over bytes, and that is element by element and byte by byte in their heads:
 //! when time is up it still takes what it was just given. So all but the first slice lack the first byte of their first
 //! element, which is the last byte of the slice before. It is known which byte it was, since an audio recorder writes only
-//! blocks and clusters, and is put back; so no packet is lost, and none is there twice. Slices of MP4 begin with `moof`.
+//! blocks and clusters, and is put back; so no packet is lost, and none is there twice. Slices of MP4 begin with `moof`, those
+//! of Ogg, which Firefox makes, with a page.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::AudioError;
-use crate::outline::variable;
+use crate::outline::{OGG, ogg_header, variable};
 use crate::source::Part;
-
-/// Bytes of a header's file that are looked at (1 MiB). A browser's header has less than 1 KiB; what goes beyond carries
-/// pictures or fonts. A longer one is `no_header`.
-pub const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes at a slice's start that are looked at to find where an element begins; twenty times the longest audio packet.
 const START_BYTES_MAX: u64 = 1 << 20;
@@ -65,17 +63,17 @@ impl Recording {
         Self { path: path.to_owned(), before: Vec::new(), skip: 0, continues: false }
     }
 
-    /// The slice at `path` behind the header with which the file at `header` begins. A slice that brings a header of its
-    /// own is read for itself. `no_header` where there is none.
-    pub(crate) fn slice(path: &Path, header: &Path) -> Result<Self, AudioError> {
+    /// The slice at `path` behind the header with which the file at `header` begins, within so many bytes. A slice that
+    /// brings a header of its own is read for itself. `no_header` where there is none.
+    pub(crate) fn slice(path: &Path, header: &Path, header_bytes_max: u64) -> Result<Self, AudioError> {
         let start = beginning(path, START_BYTES_MAX)?;
         if start.is_empty() {
             return Err(AudioError::Empty);
         }
-        if start.starts_with(EBML) || is_mp4(&start) {
+        if start.starts_with(EBML) || is_mp4(&start) || ogg_header(&start).is_some() {
             return Ok(Self::whole(path));
         }
-        let header = beginning(header, HEADER_BYTES_MAX)?;
+        let header = beginning(header, header_bytes_max)?;
         let no_header = |detail: &str| AudioError::NoHeader { detail: detail.to_owned() };
         let (before, skip, continues) = if header.starts_with(EBML) {
             let init = matroska_header(&header).ok_or_else(|| no_header("its WebM header is not whole"))?;
@@ -85,8 +83,13 @@ impl Recording {
             let init =
                 mp4_header(&header).ok_or_else(|| no_header("its MP4 is not fragmented or not whole"))?;
             (init, 0, !begins_at_zero(&start))
+        } else if header.starts_with(OGG) {
+            let init =
+                ogg_header(&header).ok_or_else(|| no_header("its Ogg header is not whole or not Opus"))?;
+            let page = start.windows(OGG.len()).position(|bytes| bytes == OGG);
+            (init.to_vec(), page.unwrap_or(0) as u64, true)
         } else {
-            return Err(no_header("the first slice is neither WebM nor MP4"));
+            return Err(no_header("the first slice is none of WebM, MP4 and Ogg"));
         };
         Ok(Self { path: path.to_owned(), before, skip, continues })
     }
@@ -103,11 +106,11 @@ impl Recording {
 
     /// Whether it is no more than a header, as the first slice of a browser's MP4 is when time is up before the first
     /// sound: nothing is missing in it.
-    pub(crate) fn is_bare_header(&self) -> Result<bool, AudioError> {
+    pub(crate) fn is_bare_header(&self, header_bytes_max: u64) -> Result<bool, AudioError> {
         if self.continues {
             return Ok(false);
         }
-        let bytes = beginning(&self.path, HEADER_BYTES_MAX)?;
+        let bytes = beginning(&self.path, header_bytes_max)?;
         Ok(is_mp4(&bytes) && mp4_header(&bytes).is_some_and(|header| header.len() == bytes.len()))
     }
 

@@ -145,7 +145,7 @@ pub(crate) fn split(
     peaks.push(&fresh);
     splitter.push(&mut fresh)?;
     let (samples, silent) = splitter.finish()?;
-    if samples == 0 && !recording.is_bare_header()? {
+    if samples == 0 && !recording.is_bare_header(limits.header_bytes)? {
         return Err(AudioError::Corrupt { detail: "not one packet of audio".to_owned() });
     }
     let report = SplitReport {

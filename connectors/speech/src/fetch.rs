@@ -125,19 +125,16 @@ pub enum Progress {
     Unpacking,
 }
 
-/// Makes sure that the tiny model is in `data_dir`, with the library that every model needs, and fetches it if it is not.
-/// Blocks, for seconds to minutes.
+/// Makes sure that a model is in `data_dir`, with the library that every model needs, and fetches it if it is not: a package
+/// of about 55 MB each, of which the tiny one has the library too. Blocks, for seconds to minutes.
 ///
 /// Safe in several processes at once: one fetches, the others wait. Safe to kill at any time: the files appear
 /// whole or not at all. Works without the network once the files are there, or once the package's file was put
 /// into `<data_dir>/models/` by hand.
-pub fn fetch(data_dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<ModelFiles, FetchError> {
-    fetch_model(data_dir, LocalModel::Tiny, progress)
-}
-
-/// Makes sure that a model is in `data_dir`, as [`fetch`] does; each is a package of about 55 MB, and the library comes with
-/// the tiny one.
-pub fn fetch_model(
+///
+/// # Errors
+/// See [`FetchError`]; each says what to do.
+pub fn fetch(
     data_dir: &Path,
     model: LocalModel,
     progress: &mut dyn FnMut(Progress),

@@ -26,7 +26,7 @@ mod words;
 
 pub use assemblyai::{AssemblyAi, AssemblyAiConfig, AudioBy, Substitute};
 pub use child::{CHILD_REFUSED, child_main};
-pub use fetch::{FetchError, Progress, fetch, fetch_model};
+pub use fetch::{FetchError, Progress, fetch};
 pub use local::{Local, LocalConfig};
 pub use openai::{AudioFormat, Detail, OpenAi, OpenAiConfig};
 pub use package::{LOCAL_BASE_MODEL, LOCAL_MODEL, LocalModel, ModelFiles, Recording};

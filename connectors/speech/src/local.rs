@@ -31,7 +31,7 @@ pub struct LocalConfig {
     pub program: PathBuf,
     /// Its arguments, as a rule the one command that does so.
     pub arguments: Vec<OsString>,
-    /// The files, from [`fetch_model`](crate::fetch_model).
+    /// The files, from [`fetch`](crate::fetch).
     pub files: ModelFiles,
     /// The model (tiny). A conversation may name it, and no other.
     pub model: LocalModel,

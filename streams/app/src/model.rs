@@ -17,7 +17,7 @@ pub(crate) async fn fetch(cache: &Path, model: LocalModel) -> Result<ModelFiles>
         let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes} of {binary_total_bytes}")?;
         bar.set_style(style);
-        let fetched = hansard_speech::fetch_model(&cache, model, &mut |progress| match progress {
+        let fetched = hansard_speech::fetch(&cache, model, &mut |progress| match progress {
             Progress::Waiting => bar.set_message("another process fetches the speech model"),
             Progress::Downloading { bytes, of } => {
                 bar.set_message("fetching the speech model");

@@ -74,9 +74,9 @@ pub(crate) fn providers(
             Some(Terms { pace, price, budget }) => (Pace::new(pace, Arc::clone(&ports.clock)), price, budget),
             None => (Pace::unlimited(), None, None),
         };
-        let deadline = config.speech.deadline;
+        let config::Speech { deadline, give_up_after, .. } = config.speech;
         let budget = budget.map(|day_max| Budget::new(kind.name(), day_max));
-        (kind.name().to_owned(), Provider { speech, pace, deadline, price, budget })
+        (kind.name().to_owned(), Provider { speech, pace, deadline, give_up_after, price, budget })
     });
     let order = config.speech.order.iter().map(|kind| kind.name().to_owned()).collect();
     Providers::new(named.collect(), order, call_max, Arc::clone(&ports.clock), metrics)

@@ -28,6 +28,8 @@ pub struct Provider {
     pub pace: Pace,
     /// How long a job may take (default 30 min).
     pub deadline: Millis,
+    /// How long beyond that a job is asked for of which nothing readable is told (default 12 h): it may be done, and is paid.
+    pub give_up_after: Millis,
     /// What it asks.
     pub price: Option<Price>,
     /// How much audio a day it may be given.

@@ -132,13 +132,10 @@ enum Found {
     UnderWay(Millis),
 }
 
-/// So many times the deadline a job is asked for in vain before it is given up: it may be done all the while, and paid.
-const UNASKED_DEADLINES_MAX: i64 = 24;
-
 /// Whether a job is given up that nothing can be learned of: its id may be none of ours.
 fn is_beyond_asking(failed: &Failed, now: Timestamp, job: &Job, named: Named<'_>) -> bool {
-    let patience = if failed.class == Class::Permanent { 0 } else { UNASKED_DEADLINES_MAX };
-    now >= job.deadline + Millis(named.provider.deadline.0.saturating_mul(patience))
+    let patience = if failed.class == Class::Permanent { Millis::ZERO } else { named.provider.give_up_after };
+    now >= job.deadline + patience
 }
 
 impl Task<'_> {
@@ -222,7 +219,7 @@ impl Task<'_> {
     }
 
     /// Asks for a job. It is given up once it was not done at a look after its deadline; a provider that cannot be asked says
-    /// nothing of it, unless it knows no such job then, or could not be asked for many times as long.
+    /// nothing of it, unless it knows no such job then, or told nothing readable for very much longer.
     async fn check(
         &self,
         submission: SubmissionId,

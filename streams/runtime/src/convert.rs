@@ -219,7 +219,7 @@ pub fn wire_options(options: &fact::Options) -> wire::Options {
     }
 }
 
-/// An Upload's options, overlaid by what a Rerun gives.
+/// An Upload's options, overlaid by what a Rerun gives. Whose recording asks for redaction is not asked again.
 #[must_use]
 pub fn overlaid(own: &wire::Options, over: &fact::Options) -> wire::Options {
     let over = wire_options(over);
@@ -227,7 +227,7 @@ pub fn overlaid(own: &wire::Options, over: &fact::Options) -> wire::Options {
         language: over.language.or_else(|| own.language.clone()),
         provider: over.provider.or_else(|| own.provider.clone()),
         model: over.model.or_else(|| own.model.clone()),
-        redact_pii: over.redact_pii.or(own.redact_pii),
+        redact_pii: own.redact_pii.filter(|asked| *asked).or(over.redact_pii).or(own.redact_pii),
         diarize: over.diarize.or(own.diarize),
         keyterms: if over.keyterms.is_empty() { own.keyterms.clone() } else { over.keyterms },
     }

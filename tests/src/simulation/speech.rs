@@ -83,6 +83,7 @@ pub(crate) fn providers(fakes: &Fakes, ports: &Ports) -> Arc<Providers> {
         speech,
         pace: Pace::new(limits, Arc::clone(&ports.clock)),
         deadline: Millis::minutes(30),
+        give_up_after: Millis::hours(12),
         price: None,
         budget: budget.map(|day_max| Budget::new(NAME, day_max)),
     };

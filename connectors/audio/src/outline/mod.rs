@@ -16,7 +16,7 @@ pub(crate) use flac::flac;
 pub(crate) use matroska::{outline as of_matroska, variable};
 pub(crate) use mp4::outline as of_mp4;
 pub(crate) use mpeg::outline as of_mpeg;
-pub(crate) use ogg::outline as of_ogg;
+pub(crate) use ogg::{OGG, header as ogg_header, outline as of_ogg};
 pub(crate) use wave::{Wave, wave};
 
 /// Sound tracks of one file that are looked at.

@@ -1,10 +1,14 @@
-//! Ogg (RFC 3533): whether the last page ends its stream, and whether all chained streams are of one kind.
+//! Ogg (RFC 3533): whether the last page ends its stream, whether all chained streams are of one kind, and which pages are
+//! the header of Opus.
 
 use std::io;
 
 use super::{Outline, SoundTrack, TRACKS_MAX};
 use crate::opus::OpusHead;
 use crate::source::Part;
+
+/// What each page begins with.
+pub(crate) const OGG: &[u8] = b"OggS";
 
 /// Bytes of a page's head before its table of segments.
 const HEAD: usize = 27;
@@ -22,8 +26,9 @@ const STREAMS: [(&[u8], &str); 6] = [
     (b"PCM     ", "pcm"),
 ];
 
-pub(crate) fn outline(file: &Part) -> io::Result<Outline> {
-    let mut outline = Outline { cut_short: !ends_whole(file)?, ..Outline::default() };
+/// What a file states; one that `continues` another need not end its stream, since others may follow.
+pub(crate) fn outline(file: &Part, continues: bool) -> io::Result<Outline> {
+    let mut outline = Outline { cut_short: !ends_whole(file, continues)?, ..Outline::default() };
     let (mut place, mut sound_begun) = (0, false);
     let mut page = [0; HEAD + 255];
     while let Some(body) = head(file, &mut page, place)? {
@@ -56,7 +61,7 @@ fn stream(first: &[u8], chained: bool, outline: &mut Outline) {
 
 /// Reads the head of the page at that place; gives where its body lies, `None` where no page is.
 fn head(file: &Part, page: &mut [u8; HEAD + 255], place: u64) -> io::Result<Option<std::ops::Range<u64>>> {
-    if !file.read_at(&mut page[..HEAD], place)? || !page.starts_with(b"OggS") {
+    if !file.read_at(&mut page[..HEAD], place)? || !page.starts_with(OGG) {
         return Ok(None);
     }
     let segments = usize::from(page[HEAD - 1]);
@@ -68,18 +73,40 @@ fn head(file: &Part, page: &mut [u8; HEAD + 255], place: u64) -> io::Result<Opti
     Ok(Some(start..start + body))
 }
 
-/// Whether the file ends with a whole page that ends its stream (RFC 3533, 6).
-fn ends_whole(file: &Part) -> io::Result<bool> {
+/// The pages of Opus before the first sound, with which the bytes begin: its head has a page of its own, and the packet of its
+/// tags ends the last (RFC 7845, 3).
+pub(crate) fn header(bytes: &[u8]) -> Option<&[u8]> {
+    let (begins, lacing, mut end) = page(bytes)?;
+    if !begins || !bytes[HEAD + lacing.len()..end].starts_with(b"OpusHead") {
+        return None;
+    }
+    loop {
+        let (_, lacing, length) = page(&bytes[end..])?;
+        end += length;
+        // A packet ends with a segment that is not full.
+        if lacing.iter().any(|segment| *segment < 255) {
+            return Some(&bytes[..end]);
+        }
+    }
+}
+
+/// The page that the bytes begin with: whether it begins a stream, its table of segments, and its length.
+fn page(bytes: &[u8]) -> Option<(bool, &[u8], usize)> {
+    let head = bytes.get(..HEAD).filter(|head| head.starts_with(OGG))?;
+    let lacing = bytes.get(HEAD..HEAD + usize::from(head[HEAD - 1]))?;
+    let length = HEAD + lacing.len() + lacing.iter().map(|bytes| usize::from(*bytes)).sum::<usize>();
+    (length <= bytes.len()).then_some((head[5] & 2 != 0, lacing, length))
+}
+
+/// Whether the file ends with a whole page, and that one ends its stream (RFC 3533, 6) or need not.
+fn ends_whole(file: &Part, need_not: bool) -> io::Result<bool> {
     let length = file.length();
     let place = length.saturating_sub(LONGEST_PAGE as u64);
     let mut tail = vec![0; usize::try_from(length - place).unwrap_or(LONGEST_PAGE)];
     if !file.read_at(&mut tail, place)? {
         return Ok(false);
     }
-    let Some(at) = tail.windows(4).rposition(|bytes| bytes == b"OggS") else { return Ok(false) };
-    let page = &tail[at..];
-    let Some(&segments) = page.get(HEAD - 1) else { return Ok(false) };
-    let Some(lacing) = page.get(HEAD..HEAD + usize::from(segments)) else { return Ok(false) };
-    let body: usize = lacing.iter().map(|bytes| usize::from(*bytes)).sum();
-    Ok(page[5] & 4 != 0 && page.len() == HEAD + lacing.len() + body)
+    let Some(at) = tail.windows(OGG.len()).rposition(|bytes| bytes == OGG) else { return Ok(false) };
+    let last = &tail[at..];
+    Ok(page(last).is_some_and(|(.., length)| length == last.len()) && (need_not || last[5] & 4 != 0))
 }

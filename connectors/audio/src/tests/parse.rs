@@ -116,8 +116,27 @@ proptest! {
     }
 
     #[test]
-    fn ogg_is_whole_after_a_page(pages in prop::collection::vec(page(), 1..4)) {
-        check(|file| outline::of_ogg(file), &pages, false, |_| 0)?;
+    fn ogg_is_whole_after_a_page(mut pages in prop::collection::vec(page(), 1..4)) {
+        check(|file| outline::of_ogg(file, false), &pages, false, |_| 0)?;
+        // Where others follow, no page needs to be the last.
+        pages.iter_mut().for_each(|page| page[5] = 0);
+        check(|file| outline::of_ogg(file, true), &pages, false, |_| 0)?;
+        prop_assert!(!whole(|file| outline::of_ogg(file, false), &pages.concat()));
+    }
+
+    /// The header of Opus is the page of its head and those of its tags, however many and whatever follows.
+    #[test]
+    fn ogg_has_its_header_in_pages(tags in page(), more in prop::collection::vec(page(), 0..3), cut in any::<u16>()) {
+        let mut head = b"OggS\0\x02".to_vec();
+        head.resize(26, 0);
+        head.extend_from_slice(b"\x01\x08OpusHead");
+        let full = [&b"OggS\0\0"[..], &[0; 20], &[1, 255], &[0; 255]].concat();
+        let header = [head, full, tags].concat();
+        let bytes = [header.clone(), more.concat()].concat();
+        let cut = usize::from(cut) % (bytes.len() + 1);
+        let expected = (cut >= header.len()).then_some(&header[..]);
+        prop_assert_eq!(outline::ogg_header(&bytes[..cut]), expected);
+        prop_assert_eq!(outline::ogg_header(&bytes[1..]), None);
     }
 }
 
@@ -130,7 +149,7 @@ proptest! {
     ) {
         let bytes = [magic, &rest].concat();
         let outlines: [Outliner; 3] =
-            [|file| outline::of_mp4(file), outline::of_matroska, |file| outline::of_ogg(file)];
+            [|file| outline::of_mp4(file), outline::of_matroska, |file| outline::of_ogg(file, false)];
         for outline in outlines {
             whole(outline, &bytes);
         }

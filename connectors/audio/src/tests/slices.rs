@@ -8,8 +8,12 @@ use super::{child, ffmpeg, samples_of, split, wav};
 use crate::decode::{Media, Wish};
 use crate::merge::{Format, InputStatus, MergeInput, MergeRequest};
 use crate::outline::variable;
-use crate::slice::{HEADER_BYTES_MAX, Recording};
+use crate::slice::Recording;
 use crate::{AudioError, Decoder, Limits, PlanMs, SplitRequest};
+
+fn behind(path: &Path, header: &Path) -> Result<Recording, AudioError> {
+    Recording::slice(path, header, Limits::default().header_bytes)
+}
 
 /// A recording as a browser writes it, cut into slices.
 struct Slices {
@@ -34,7 +38,7 @@ impl Slices {
     }
 
     fn recordings(&self) -> Vec<Recording> {
-        let rest = self.paths[1..].iter().map(|path| Recording::slice(path, &self.paths[0]).unwrap());
+        let rest = self.paths[1..].iter().map(|path| behind(path, &self.paths[0]).unwrap());
         [Recording::whole(&self.paths[0])].into_iter().chain(rest).collect()
     }
 
@@ -141,6 +145,43 @@ fn slices_of_mp4_have_all_samples() {
     }
 }
 
+/// Ogg as Firefox writes it: Opus, a page for some packets.
+fn ogg() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("live.ogg");
+    ffmpeg(&wav(), &["-t", "9", "-ac", "1", "-c:a", "libopus", "-page_duration", "200000"], &path);
+    std::fs::read(path).unwrap()
+}
+
+/// Where the pages of an Ogg begin.
+fn pages(ogg: &[u8]) -> Vec<usize> {
+    (0..ogg.len() - 4).filter(|at| ogg[*at..].starts_with(b"OggS")).collect()
+}
+
+#[test]
+fn slices_of_ogg_have_all_samples() {
+    let ogg = ogg();
+    let pages = pages(&ogg);
+    assert!(pages.len() > 30, "{}", pages.len());
+    for step in [1, 7] {
+        let places: Vec<usize> = pages.iter().copied().skip(5).step_by(step).collect();
+        let slices = Slices::cut(ogg.clone(), &places[..places.len() - 1]);
+        let samples = slices.samples();
+        // Ogg marks its end, so that the first slice cannot be told from a file that was cut there.
+        assert!(
+            !samples[0].1 && samples[1..].iter().all(|(samples, whole)| *samples > 0 && *whole),
+            "{samples:?}"
+        );
+        assert_eq!(samples.iter().map(|(samples, _)| samples).sum::<usize>(), slices.samples_of_whole());
+    }
+    // Where a page is torn, its packets are lost, and either slice says so.
+    let torn = Slices::cut(ogg, &[pages[20] + 100]);
+    let samples = torn.samples();
+    assert!(samples.iter().all(|(_, whole)| !whole), "{samples:?}");
+    let lost = torn.samples_of_whole() - samples.iter().map(|(samples, _)| samples).sum::<usize>();
+    assert!((1..=9_600).contains(&lost), "{lost}");
+}
+
 #[test]
 fn a_first_slice_of_nothing_but_the_header_is_silence_of_no_length() {
     let mp4 = mp4("libopus");
@@ -223,7 +264,7 @@ fn a_header_may_be_as_long_as_the_limit() {
     let webm = webm();
     let elements = elements(&webm);
     let slices = Slices::cut(webm, &[elements[100] + 1]);
-    let limit = usize::try_from(HEADER_BYTES_MAX).unwrap();
+    let limit = usize::try_from(Limits::default().header_bytes).unwrap();
     // Void elements may stand anywhere; the tracks have to end within the limit.
     let length = elements[0];
     let tracks = slices.whole[..length].windows(4).rposition(|id| id == b"\x16\x54\xae\x6b").unwrap();
@@ -234,10 +275,13 @@ fn a_header_may_be_as_long_as_the_limit() {
         void.resize(room, 0);
         let header = slices.directory.path().join("header");
         std::fs::write(&header, [&slices.whole[..tracks], &void, &slices.whole[tracks..]].concat()).unwrap();
-        let found = Recording::slice(&slices.paths[1], &header);
+        let found = behind(&slices.paths[1], &header);
         assert_eq!(found.err().map(|error| error.code()), (!fits).then_some("no_header"), "{room}");
     }
 }
+
+/// A page that begins a stream of Opus, and the head of one that follows.
+const OGG_HEAD: &[u8] = b"OggS\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x08OpusHeadOggS\0\0";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
@@ -247,14 +291,14 @@ proptest! {
     fn any_bytes_get_an_answer(
         header in prop::collection::vec(any::<u8>(), 0..200),
         slice in prop::collection::vec(prop_oneof![Just(0xa3), Just(0x81), Just(0x1f), any::<u8>()], 1..400),
-        kind in 0_usize..3,
+        kind in 0_usize..4,
     ) {
-        let magic: &[u8] = [&b"\x1a\x45\xdf\xa3\x80\x16\x54\xae\x6b\x80"[..], b"\0\0\0\x08ftyp", b""][kind];
+        let magic: &[u8] = [&b"\x1a\x45\xdf\xa3\x80\x16\x54\xae\x6b\x80"[..], b"\0\0\0\x08ftyp", OGG_HEAD, b""][kind];
         let directory = tempfile::tempdir().unwrap();
         let (first, next) = (directory.path().join("first"), directory.path().join("next"));
         std::fs::write(&first, [magic, &header].concat()).unwrap();
         std::fs::write(&next, &slice).unwrap();
-        match Recording::slice(&next, &first) {
+        match behind(&next, &first) {
             Ok(recording) => {
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut recording.open().unwrap(), &mut bytes).unwrap();

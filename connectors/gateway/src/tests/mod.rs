@@ -150,8 +150,8 @@ impl Speech for Deaf {
 fn deaf(ports: &Ports, registry: &Registry) -> Arc<Providers> {
     let clock = Arc::clone(&ports.clock);
     let pace = Pace::new(PaceLimits { per_second: 1.0, at_once: 1 }, Arc::clone(&clock));
-    let deadline = Millis::minutes(1);
-    let deaf = Provider { speech: Arc::new(Deaf), pace, deadline, price: None, budget: None };
+    let (deadline, give_up_after) = (Millis::minutes(1), Millis::ZERO);
+    let deaf = Provider { speech: Arc::new(Deaf), pace, deadline, give_up_after, price: None, budget: None };
     let (by_name, order) = (BTreeMap::from([("deaf".to_owned(), deaf)]), vec!["deaf".to_owned()]);
     let metrics = ProviderMetrics::register(registry).expect("a fresh registry");
     Arc::new(Providers::new(by_name, order, Millis::minutes(1), clock, metrics))

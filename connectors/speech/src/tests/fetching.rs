@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::recordings::model;
 use crate::fetch::{FetchError, Fetcher, Progress, fetch};
-use crate::package::{ModelFiles, VOICE, Wheel};
+use crate::package::{LocalModel, ModelFiles, VOICE, Wheel};
 
 const WHEEL: Wheel = Wheel { file: "tested.whl", sha256: EMPTY_SHA256, bytes: 1_000 };
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -84,7 +84,7 @@ fn what_is_there_is_used_without_any_program() {
     let library = files.library();
     let data_dir = library.ancestors().nth(4).expect("the cache");
     let mut seen = Vec::new();
-    let again = fetch(data_dir, &mut |progress| seen.push(progress)).expect("it is there");
+    let again = fetch(data_dir, LocalModel::Tiny, &mut |progress| seen.push(progress)).expect("it is there");
     assert_eq!((&again, seen), (files, vec![]));
     assert!(files.recordings().iter().all(|recording| recording.path.exists()));
 }

@@ -13,7 +13,7 @@ use hansard_jobs::ports::{SegmentAudio, Speech, SpeechReply, SpeechRequest, Subm
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
 
-use crate::fetch::fetch_model;
+use crate::fetch::fetch;
 use crate::package::{LocalModel, ModelFiles};
 use crate::wav::duration_ms;
 
@@ -38,7 +38,7 @@ pub(crate) fn fetched(model: LocalModel) -> ModelFiles {
     let home = || set("HOME").unwrap_or_else(std::env::temp_dir).join(".cache");
     let cache =
         set("HANSARD_CACHE").unwrap_or_else(|| set("XDG_CACHE_HOME").unwrap_or_else(home).join("hansard"));
-    match fetch_model(&cache, model, &mut |_| {}) {
+    match fetch(&cache, model, &mut |_| {}) {
         Ok(files) => files,
         Err(error) => panic!("these tests need the local speech model in {}: {error}", cache.display()),
     }

@@ -2,19 +2,24 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use hansard_jobs::ports::Summarizer as _;
 use hansard_kafka::TopicAdmin;
 use hansard_registry::SchemaRegistry;
+use hansard_runtime::pace::Pace;
 use hansard_runtime::ports::objects::Objects as _;
 use hansard_s3::S3Objects;
 use hansard_scylla::ScyllaStore;
+use hansard_summary::Chat;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Refused};
-use crate::config::{AllFlags, ClientConfig, Cluster, Config, given};
+use crate::config::{AllFlags, ClientConfig, Cluster, Config, Kind, given};
 use crate::output;
+use crate::providers::speakers;
 
 /// Checks what is configured of kafka, registry, store and s3, each for itself: that it answers, and has its topics,
-/// schemas, tables or bucket. Where none of them is, asks the gateway for itself and for what it needs.
+/// schemas, tables or bucket; and that the servers of speech and of summaries answer and take the key. Where none of the
+/// first four is configured, asks the gateway for itself and for what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Print JSON.
@@ -31,8 +36,9 @@ impl Check {
     /// Something cannot be reached, or is not set up.
     pub(crate) async fn run(self) -> Result<()> {
         let values = self.flags.values()?;
+        let config = Config::read(values.clone())?;
         let Cluster { kafka, topics: names, replication, registry, store, objects, .. } =
-            Config::read(values.clone())?.cluster;
+            config.cluster.clone();
         let mut asked = Vec::new();
         if let Ok(kafka) = kafka {
             let admin = TopicAdmin::new(&kafka, replication.into())?;
@@ -56,6 +62,7 @@ impl Check {
         if asked.is_empty() {
             return gateway(ClientConfig::read(values)?, self.json).await;
         }
+        asked.extend(servers(&config).await?);
         let failed = asked.iter().filter(|(_, answer)| answer.is_err()).count();
         let told = |answer: &Result<()>| answer.as_ref().err().map(|error| format!("{error:#}"));
         if self.json {
@@ -82,6 +89,23 @@ async fn topics(admin: &TopicAdmin) -> Result<()> {
         0 => Ok(()),
         differences => bail!("{differences} differences; see `hansard topics diff`"),
     }
+}
+
+/// Asks the servers of speech and of summaries for what costs nothing.
+async fn servers(config: &Config) -> Result<Vec<(&'static str, Result<()>)>> {
+    let pace = Pace::unlimited();
+    let permit = pace.permit().await;
+    let mut asked = Vec::new();
+    for (kind, speech) in speakers(config, false).await? {
+        if kind != Kind::Local {
+            asked.push((kind.name(), speech.probe(&permit).await.map_err(Into::into)));
+        }
+    }
+    if let Some(server) = &config.summary.server {
+        let chat = Chat::new(server.chat.clone())?;
+        asked.push(("summary", chat.probe(&permit).await.map_err(Into::into)));
+    }
+    Ok(asked)
 }
 
 /// Asks a running gateway.

@@ -324,6 +324,7 @@ fn audio(values: &mut Values) -> Result<Audio, ConfigError> {
         wall_seconds: values.take::<Duration>("audio.wall-time")?.as_secs(),
         memory_bytes: values.take::<Bytes>("audio.memory")?.0,
         output_bytes: values.take::<Bytes>("audio.output")?.0,
+        header_bytes: values.take::<Bytes>("audio.header")?.0,
     };
     Ok(Audio {
         child: values.take::<Option<String>>("audio.child")?.map(PathBuf::from),
@@ -370,7 +371,9 @@ fn job(values: &mut Values, stage: Stage) -> Result<JobSettings, ConfigError> {
     })?;
     let attempts = values.take_within(&key("attempts"), 1..=100, "1 to 100")?;
     let pause_cap = values.take_by(&key("pause"), pause)?;
-    job.policy = Policy { tiers, attempts, pause_cap, ..job.policy };
+    let pause_wish_cap = values.take(&key("pause-asked"))?;
+    let retry_after_cap = values.take(&key("retry-after"))?;
+    job.policy = Policy { tiers, attempts, pause_cap, pause_wish_cap, retry_after_cap, ..job.policy };
     job.call_max = values.take(&key("call"))?;
     let bounds = &mut job.effects.bounds;
     bounds.in_flight_max = values.take_within(&key("in-flight"), 1..=10_000, "1 to 10000")?;

@@ -243,6 +243,11 @@ fn audio() -> Vec<Setting> {
             "Bytes of all segments of a recording, or of a merged file.",
         ),
         audio(
+            "header",
+            show_bytes(limits.header_bytes),
+            "Of the first of a browser's slices so much is looked at for the header of the others.",
+        ),
+        audio(
             "merge-format",
             "auto".to_owned(),
             "auto, opus, flac or wav: the format of merged files; auto is MP4 where all are AAC alike, else opus.",
@@ -357,6 +362,16 @@ fn job(stage: Stage) -> Vec<Setting> {
     vec![
         of("tiers", tiers.join(", "), "Delays of the retry tiers, one to three."),
         of("pause", show_time(policy.pause_cap), PAUSE),
+        of(
+            "pause-asked",
+            show_time(policy.pause_wish_cap),
+            "The longest pause that a dependency which is down may ask for, by Retry-After.",
+        ),
+        of(
+            "retry-after",
+            show_time(policy.retry_after_cap),
+            "The longest wait of one record that a server may ask for, by Retry-After.",
+        ),
         of("attempts", policy.attempts.to_string(), "So many failures end in the dead letters."),
         of("call", show_time(call_max), "The longest that one effect may take."),
         of("in-flight", bounds.in_flight_max.to_string(), "Records under way at once."),

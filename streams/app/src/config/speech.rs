@@ -25,6 +25,8 @@ pub(crate) struct Speech {
     pub(crate) answer_within: Duration,
     /// How long a provider's job may take.
     pub(crate) deadline: Millis,
+    /// How long beyond that one is asked for of which nothing readable is told.
+    pub(crate) give_up_after: Millis,
     /// Where providers reach the gateway, if they do.
     pub(crate) callback_url: Option<String>,
     /// The local model.
@@ -99,6 +101,11 @@ pub(super) fn settings() -> Vec<Setting> {
         Setting::new("speech.answer-within", "1 min", "How long one call may take."),
         Setting::new("speech.deadline", "30 min", "How long a provider may work on one job."),
         Setting::new(
+            "speech.give-up-after",
+            "12 h",
+            "How long beyond that a job is asked for of which its provider tells nothing readable: it may be done, and is paid.",
+        ),
+        Setting::new(
             "speech.callback-url",
             "",
             "The gateway's address as providers reach it, where they tell that a job has ended; without it they are asked.",
@@ -168,7 +175,11 @@ fn of_server(name: &str, (per_second, at_once): (&str, &str)) -> Vec<Setting> {
     vec![
         of("key", "", "The server's key.").common().secret(),
         of("ca", "", "A file of authorities' certificates (PEM), trusted beside the system's; for https."),
-        of("calls-per-second", per_second, "Calls that begin in a second, of the whole deployment, at most."),
+        of(
+            "calls-per-second",
+            per_second,
+            "Calls that reach it in a second, of the whole deployment, at most.",
+        ),
         of("calls-at-once", at_once, "Calls under way at once, of the whole deployment, at most."),
         of(
             "budget",
@@ -209,6 +220,7 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
         also,
         answer_within,
         deadline: values.take("speech.deadline")?,
+        give_up_after: values.take("speech.give-up-after")?,
         callback_url: values.take_by("speech.callback-url", address)?,
         model: values.take_by("local.model", |text| one_of(text, &MODELS))?,
         children: values.take_within("local.children", 1..=64, "1 to 64")?,

@@ -60,7 +60,7 @@ pub(super) fn settings() -> Vec<Setting> {
         of("answer-tokens", defaults.answer_tokens_max.to_string(), "Of these for the answer."),
         text("passages-max", "200", "Passages of one transcript; a longer one has no summary."),
         text("answer-within", "2 min", "How long one call may take."),
-        text("calls-per-second", "5", "Calls that begin in a second, of the whole deployment, at most."),
+        text("calls-per-second", "5", "Calls that reach it in a second, of the whole deployment, at most."),
         text("calls-at-once", "8", "Calls under way at once, of the whole deployment, at most."),
         text(
             "price-in",

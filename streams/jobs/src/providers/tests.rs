@@ -86,7 +86,8 @@ fn of(speakers: Vec<(&str, Arc<dyn Speech>)>, order: &[&str]) -> Providers {
     let named = speakers.into_iter().map(|(name, speech)| {
         let pace = Pace::new(PaceLimits { per_second: 1_000.0, at_once: 9 }, Arc::clone(&clock));
         let price = Some(Price { micros_per_hour: 360_000, currency: "EUR".to_owned() });
-        (name.to_owned(), Provider { speech, pace, deadline: Millis::minutes(30), price, budget: None })
+        let (deadline, give_up_after) = (Millis::minutes(30), Millis::hours(12));
+        (name.to_owned(), Provider { speech, pace, deadline, give_up_after, price, budget: None })
     });
     let metrics = ProviderMetrics::register(&Registry::new()).expect("a fresh registry");
     let order = order.iter().map(|name| (*name).to_owned()).collect();

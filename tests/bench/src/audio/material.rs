@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use hansard_speech::LocalModel;
 
 /// Seconds of one chunk of a merge.
 const CHUNK_SECONDS: u32 = 30;
@@ -40,7 +41,7 @@ impl Browser {
 impl Material {
     /// Encodes the recordings that come with the local speech model; fetches them where they are not there yet.
     pub(super) fn make(directory: &Path) -> Result<Self> {
-        let recordings = hansard_speech::fetch(&cache()?, &mut |_| ())?.recordings();
+        let recordings = hansard_speech::fetch(&cache()?, LocalModel::Tiny, &mut |_| ())?.recordings();
         let mut ffmpeg = vec![];
         for recording in &recordings {
             ffmpeg.extend(["-i".to_owned(), recording.path.to_string_lossy().into_owned()]);

@@ -12,7 +12,7 @@ use hansard_jobs::ports::{Speech as _, SpeechRequest, Submitted};
 use hansard_runtime::pace::Pace;
 use hansard_runtime::stage::Failed;
 use hansard_schemas::Options;
-use hansard_speech::{Local, LocalConfig, ModelFiles};
+use hansard_speech::{Local, LocalConfig, LocalModel, ModelFiles};
 use tokio::sync::mpsc;
 
 use super::material::cache;
@@ -40,7 +40,7 @@ const SHORT_MS: u64 = 10_000;
 
 /// Transcribes each recording whole, by the default plan, and in shorter segments, and prints the share of wrong words.
 pub(crate) async fn words() -> Result<()> {
-    let files = hansard_speech::fetch(&cache()?, &mut |_| ())?;
+    let files = hansard_speech::fetch(&cache()?, LocalModel::Tiny, &mut |_| ())?;
     let model = model(files.clone())?;
     let plans = [WHOLE, PlanMs::default(), PlanMs { max_ms: SHORT_MS, ..PlanMs::default() }];
     println!("| Recording | words | reference | whole | default plan (segments) | at most 10 s (segments) |");

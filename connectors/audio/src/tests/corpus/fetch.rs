@@ -51,6 +51,7 @@ pub(super) fn directory(source: &str) -> PathBuf {
         "mutagen" => package(&MUTAGEN),
         "claxon" => of_crate("claxon-0.4.3"),
         "hound" => of_crate("hound-3.5.1"),
+        "mp4parse" => of_foreign_crate("mp4parse", "0.17.0"),
         other => panic!("no source {other}"),
     }
 }
@@ -94,16 +95,36 @@ fn package(package: &Package) -> PathBuf {
 
 /// The test samples of a crate that the workspace uses elsewhere, where cargo has unpacked it.
 fn of_crate(name: &str) -> PathBuf {
+    unpacked(name, "testsamples", || {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        tool(env!("CARGO"), &["fetch", "--quiet", "--locked", "--manifest-path", manifest.to_str().unwrap()]);
+    })
+}
+
+/// The tests' files of a crate that nothing here uses. Cargo checks its hash.
+fn of_foreign_crate(name: &str, version: &str) -> PathBuf {
+    unpacked(&format!("{name}-{version}"), "tests", || {
+        let scratch = tempfile::tempdir().unwrap();
+        let manifest = scratch.path().join("Cargo.toml");
+        let package =
+            "[package]\nname = \"scratch\"\nedition = \"2024\"\n[workspace]\n[lib]\npath = \"lib.rs\"\n";
+        std::fs::write(&manifest, format!("{package}[dependencies]\n{name} = \"={version}\"\n")).unwrap();
+        std::fs::write(scratch.path().join("lib.rs"), "").unwrap();
+        tool(env!("CARGO"), &["fetch", "--quiet", "--manifest-path", manifest.to_str().unwrap()]);
+    })
+}
+
+/// A folder of a crate where cargo has unpacked it, after it was fetched if it has to be.
+fn unpacked(name: &str, folder: &str, fetch: impl FnOnce()) -> PathBuf {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cargo"));
     let find = || {
         let registries = std::fs::read_dir(home.join("registry/src")).ok()?;
-        let mut places = registries.map(|registry| registry.unwrap().path().join(name).join("testsamples"));
+        let mut places = registries.map(|registry| registry.unwrap().path().join(name).join(folder));
         places.find(|place| place.is_dir())
     };
     find().unwrap_or_else(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        tool(env!("CARGO"), &["fetch", "--quiet", "--locked", "--manifest-path", manifest.to_str().unwrap()]);
+        fetch();
         find().unwrap_or_else(|| panic!("cargo has not unpacked {name}"))
     })
 }
