@@ -56,6 +56,11 @@ impl Told {
         }
     }
 
+    /// Nothing is awaited but what is made of the last revision.
+    pub(super) fn is_finalized(&self) -> bool {
+        self.is_at_rest() || self.status == Status::Finalized
+    }
+
     /// The last revision is delivered, or there will be none.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.status, Status::Delivered | Status::Erased)

@@ -10,6 +10,12 @@ use hansard_runtime::trace::TraceParent;
 
 use super::emit::{Extras, Told};
 
+/// Of the room for windows finalized ones keep one part in so many, at most: they are seldom asked for again.
+const FINALIZED_SHARE: usize = 4;
+/// The kinds of windows, by their place among the uses.
+const OPEN: usize = 0;
+const FINALIZED: usize = 1;
+
 /// What is kept of one conversation. The window goes first when memory is short; the rest is small.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -30,6 +36,15 @@ pub(super) struct Kept {
     waits: Option<Timestamp>,
     /// When it was last used, by the shard's own count.
     used: u64,
+    /// What it weighed when it was last measured, and of which kind it was.
+    bytes: usize,
+    kind: usize,
+}
+
+/// Conversations by last use, and what their windows weigh. Stale entries are skipped.
+#[derive(Debug, Default)]
+struct Uses {
+    order: VecDeque<(u64, Arc<str>)>,
     bytes: usize,
 }
 
@@ -41,12 +56,11 @@ pub(super) struct Shard {
     kept: HashMap<Arc<str>, Kept>,
     looks: BTreeSet<(Timestamp, Arc<str>)>,
     waiting: BTreeSet<(Timestamp, Arc<str>)>,
-    /// Conversations by last use; stale entries are skipped.
-    uses: VecDeque<(u64, Arc<str>)>,
+    /// Of each kind. What was used since it was measured is among the open ones.
+    uses: [Uses; 2],
     use_count: u64,
     /// The count when the windows were last weighed.
     measured: u64,
-    bytes: usize,
 }
 
 impl Default for Shard {
@@ -56,10 +70,9 @@ impl Default for Shard {
             kept: HashMap::new(),
             looks: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            uses: VecDeque::new(),
+            uses: Default::default(),
             use_count: 0,
             measured: 0,
-            bytes: 0,
         }
     }
 }
@@ -79,9 +92,9 @@ impl Shard {
     pub(super) fn kept(&mut self, conversation: &Arc<str>) -> &mut Kept {
         self.use_count += 1;
         let kept = self.kept.entry(Arc::clone(conversation)).or_default();
-        match self.uses.back_mut() {
+        match self.uses[OPEN].order.back_mut() {
             Some(last) if last.0 == kept.used => last.0 = self.use_count,
-            _ => self.uses.push_back((self.use_count, Arc::clone(conversation))),
+            _ => self.uses[OPEN].order.push_back((self.use_count, Arc::clone(conversation))),
         }
         kept.used = self.use_count;
         kept
@@ -139,48 +152,124 @@ impl Shard {
         self.look_at(conversation, None);
         self.waits(conversation, None);
         if let Some(kept) = self.kept.remove(conversation) {
-            self.bytes -= kept.bytes;
+            self.uses[kept.kind].bytes -= kept.bytes;
         }
     }
 
-    /// Forgets the least recently used windows until the rest fits, except those whose Finalize is not read back.
+    /// Forgets the least recently used windows until the rest fits, finalized ones first, except those whose Finalize is not
+    /// read back.
     pub(super) fn evict(&mut self, bytes_max: usize) {
         self.measure();
-        let mut pinned = Vec::new();
-        while self.bytes > bytes_max
-            && let Some((used, conversation)) = self.uses.pop_front()
+        let left = bytes_max.saturating_sub(self.uses[OPEN].bytes);
+        self.shed(FINALIZED, left.min(bytes_max / FINALIZED_SHARE));
+        self.shed(OPEN, bytes_max.saturating_sub(self.uses[FINALIZED].bytes));
+    }
+
+    /// Forgets those of a kind until the rest of it fits.
+    fn shed(&mut self, kind: usize, bytes_max: usize) {
+        let (uses, mut pinned) = (&mut self.uses[kind], Vec::new());
+        while uses.bytes > bytes_max
+            && let Some((used, conversation)) = uses.order.pop_front()
         {
-            let Some(kept) = self.kept.get_mut(&conversation).filter(|kept| kept.used == used) else {
-                continue;
-            };
+            let kept = self.kept.get_mut(&conversation).filter(|kept| (kept.used, kept.kind) == (used, kind));
+            let Some(kept) = kept else { continue };
             if kept.unread.is_some() {
                 pinned.push((used, conversation));
                 continue;
             }
-            self.bytes -= kept.bytes;
+            uses.bytes -= kept.bytes;
             kept.bytes = 0;
             kept.window = None;
             if kept.look_at.is_none() && kept.entries.is_empty() {
                 self.kept.remove(&conversation);
             }
         }
-        pinned.into_iter().rev().for_each(|pin| self.uses.push_front(pin));
+        pinned.into_iter().rev().for_each(|pin| uses.order.push_front(pin));
     }
 
-    /// Weighs the windows that were used since the last time, and drops stale entries of their order of use.
+    /// Weighs the windows that were used since the last time, each among its kind, and drops stale entries.
     fn measure(&mut self) {
+        let Self { kept, uses, .. } = self;
         let measured = std::mem::replace(&mut self.measured, self.use_count);
-        for (used, conversation) in self.uses.iter().rev().take_while(|(used, _)| *used > measured) {
-            let Some(kept) = self.kept.get_mut(conversation).filter(|kept| kept.used == *used) else {
-                continue;
-            };
-            let bytes = kept.window.as_ref().map_or(0, Window::approximate_bytes) + 256;
-            self.bytes = self.bytes + bytes - kept.bytes;
-            kept.bytes = bytes;
+        let fresh = uses[OPEN].order.partition_point(|(used, _)| *used <= measured);
+        for (used, conversation) in uses[OPEN].order.split_off(fresh) {
+            let Some(kept) = kept.get_mut(&conversation).filter(|kept| kept.used == used) else { continue };
+            uses[kept.kind].bytes -= kept.bytes;
+            kept.bytes = kept.window.as_ref().map_or(0, Window::approximate_bytes) + 256;
+            let finalized = kept.unread.is_none() && kept.told.as_ref().is_some_and(Told::is_finalized);
+            kept.kind = if finalized { FINALIZED } else { OPEN };
+            uses[kept.kind].bytes += kept.bytes;
+            uses[kept.kind].order.push_back((used, conversation));
         }
-        if self.uses.len() > 2 * self.kept.len() + 64 {
-            let kept = &self.kept;
-            self.uses.retain(|(used, conversation)| kept.get(conversation).is_some_and(|k| k.used == *used));
+        for (kind, Uses { order, .. }) in uses.iter_mut().enumerate() {
+            if order.len() > 2 * kept.len() + 64 {
+                let current = |kept: &Kept, used| (kept.used, kept.kind) == (used, kind);
+                order.retain(|(used, conversation)| {
+                    kept.get(conversation).is_some_and(|kept| current(kept, *used))
+                });
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hansard_core::status::Status;
+
+    /// A shard that has used these conversations, and what one of them weighs.
+    fn shard(conversations: &[(&str, Status)]) -> (Shard, usize) {
+        let mut shard = Shard::default();
+        for (conversation, status) in conversations {
+            let kept = shard.kept(&(*conversation).into());
+            kept.told = Some(Told::of(&Window::new(), *status));
+            kept.window = Some(Window::new());
+        }
+        shard.measure();
+        (shard, Window::new().approximate_bytes() + 256)
+    }
+
+    fn held(shard: &Shard) -> Vec<&str> {
+        let with_window = shard.kept.iter().filter(|(_, kept)| kept.window.is_some());
+        let mut held: Vec<&str> = with_window.map(|(conversation, _)| &**conversation).collect();
+        held.sort_unstable();
+        held
+    }
+
+    #[test]
+    fn finalized_windows_keep_a_part_and_go_before_those_that_are_open() {
+        let all = [
+            ("done-1", Status::Finalized),
+            ("open-1", Status::Closing),
+            ("done-2", Status::Delivered),
+            ("open-2", Status::Open),
+            ("done-3", Status::Finalized),
+        ];
+        let (mut shard, one) = shard(&all);
+        shard.evict(8 * one);
+        assert_eq!(held(&shard), ["done-2", "done-3", "open-1", "open-2"]);
+        shard.evict(3 * one);
+        assert_eq!(held(&shard), ["open-1", "open-2"], "three fourths of one are none");
+        shard.evict(2 * one - 1);
+        assert_eq!(held(&shard), ["open-2"], "the one that was used before the other has gone");
+        assert_eq!((shard.uses[OPEN].bytes, shard.uses[FINALIZED].bytes), (one, 0));
+    }
+
+    #[test]
+    fn a_finalize_that_is_not_read_back_keeps_its_window() {
+        let (mut shard, one) = shard(&[("a", Status::Open), ("b", Status::Open)]);
+        shard.kept(&"a".into()).unread = Some(Revision(1));
+        shard.evict(one);
+        assert_eq!(held(&shard), ["a"]);
+        let kept = shard.kept(&"a".into());
+        (kept.unread, kept.told) = (None, Some(Told::of(&Window::new(), Status::Finalized)));
+        shard.evict(4 * one);
+        assert_eq!(held(&shard), ["a"]);
+        // What is used again is an open one again until it is measured.
+        shard.kept(&"a".into()).told = Some(Told::of(&Window::new(), Status::Closing));
+        shard.evict(one);
+        assert_eq!((held(&shard), shard.uses[FINALIZED].bytes), (vec!["a"], 0));
+        shard.evict(0);
+        assert!(held(&shard).is_empty() && shard.kept.is_empty());
     }
 }
