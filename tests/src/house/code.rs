@@ -75,6 +75,22 @@ fn every_file_says_what_it_is() {
     hold(rule, &[("a.rs", "use b::c;\n")], &[("a.rs", "//! Why it is here.\n")]);
 }
 
+/// Tests run those of libraries and programs: those in docs would each be built by themselves.
+#[test]
+fn no_test_hides_in_docs() {
+    let rule = |file: &File| {
+        let fence =
+            |line: &str| ["//! ```", "/// ```"].iter().any(|mark| line.trim_start().starts_with(mark));
+        let lines = file.text.lines().enumerate().filter(|(_, line)| file.is_rust() && fence(line));
+        lines.map(|(at, _)| (at + 1, "an example in docs is not run; make it a test".to_owned())).collect()
+    };
+    hold(
+        rule,
+        &[("a.rs", "/// ```\n/// a();\n/// ```\nfn a() {}\n"), ("a.rs", "    //! ```text\n")],
+        &[("a.rs", "/// A `b`.\n"), ("a.md", "/// ```\n")],
+    );
+}
+
 #[test]
 fn every_crate_says_what_it_never_does() {
     let rule = |file: &File| {
