@@ -82,6 +82,7 @@ class Reruns(unittest.TestCase):
 
     def test_what_is_no_rerun_is_refused(self):
         self.up.open(CONVERSATION)
+        self.up.await_status(CONVERSATION, lambda status: True)
         self.up.tokens.clear()
         for wrong in ({"stage": "split", "only": "all"}, {"stage": "transcribe", "only": "some"}, {"only": "all"}):
             with self.assertRaises(hansard.Answer) as refused:

@@ -78,6 +78,8 @@ pub(crate) struct Media {
     decoded_ms: f64,
     damaged: bool,
     cut_short: bool,
+    /// Others may follow it, so that it need not end as a file does.
+    continues: bool,
     raw: Vec<f32>,
     mixed: Vec<f32>,
     /// What stands in for a damaged Opus packet: one of its kind without content, which a decoder conceals.
@@ -116,6 +118,7 @@ impl Media {
             decoded_ms: 0.0,
             damaged: recording.is_torn(),
             cut_short: outline.cut_short,
+            continues: recording.continues(),
             raw: Vec::new(),
             mixed: Vec::new(),
             lost: None,
@@ -218,11 +221,11 @@ impl Media {
                     self.skip = skip(&self.codec, &self.stated);
                 }
                 Err(cause) => {
-                    // A browser's WebM has no stated end, and a WAV's and an Ogg's was looked at: running out of them says
-                    // nothing.
+                    // A browser's WebM has no stated end, and that of a WAV and of an Ogg's slice was looked at: running
+                    // out of them says nothing.
                     let runs_out = match self.source.container.as_str() {
                         "matroska" | "wav" => true,
-                        "ogg" => is_end(&cause),
+                        "ogg" => self.continues && is_end(&cause),
                         _ => false,
                     };
                     self.cut_short |= !runs_out;

@@ -13,6 +13,8 @@ use crate::ports::clock::Clock;
 /// On their way to a provider calls may draw nearer to each other: no more of them are sent in this time than may arrive in
 /// a second.
 const SECOND_NS: f64 = 1.05e9;
+/// A call that is late by no more than that moves none that follow.
+const LATE_NS: u64 = 50_000_000;
 
 /// The limits of one provider, of the whole deployment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,15 +97,15 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Until when it may not happen; or it does. What is late by less than an interval moves nothing that follows, and what is
-    /// later makes up for nothing.
+    /// Until when it may not happen; or it does. What is late by less than an interval, and a little, moves nothing that
+    /// follows, and what is later makes up for nothing.
     fn next(&mut self, now: Timestamp, interval_ns: u64) -> Option<Timestamp> {
         let until = self.after(0, interval_ns);
         if until > now {
             return Some(until);
         }
         let now_ns = u128::from(now.0.max(0).unsigned_abs()) * 1_000_000;
-        let in_time = now_ns < self.next_ns + u128::from(interval_ns);
+        let in_time = now_ns < self.next_ns + u128::from(interval_ns.min(LATE_NS));
         self.next_ns = if in_time { self.next_ns } else { now_ns } + u128::from(interval_ns);
         None
     }
@@ -283,6 +285,16 @@ mod tests {
             assert_eq!(pace.clock.now().0, at);
         }
         assert_eq!(begun_at(&pace, 2).await, [300, 400]);
+    }
+
+    #[tokio::test]
+    async fn what_is_a_little_late_moves_nothing_and_what_is_later_all_that_follows() {
+        for (late, next) in [(49, 400), (50, 450), (199, 599)] {
+            let pace = pace(5.25, 9);
+            assert_eq!(begun_at(&pace, 1).await, [0]);
+            pace.clock.sleep_until(Timestamp(200 + late)).await;
+            assert_eq!(begun_at(&pace, 3).await, [200 + late, next, next + 200]);
+        }
     }
 
     #[tokio::test]

@@ -79,14 +79,17 @@ fn every_file_says_what_it_is() {
 #[test]
 fn no_test_hides_in_docs() {
     let rule = |file: &File| {
-        let fence =
-            |line: &str| ["//! ```", "/// ```"].iter().any(|mark| line.trim_start().starts_with(mark));
+        let text = |line: &str| {
+            let docs = ["//!", "///"].iter().find_map(|mark| line.trim_start().strip_prefix(mark));
+            docs.map_or(String::new(), |text| text.trim_start().to_owned())
+        };
+        let fence = |line: &str| ["```", "~~~"].iter().any(|mark| text(line).starts_with(mark));
         let lines = file.text.lines().enumerate().filter(|(_, line)| file.is_rust() && fence(line));
         lines.map(|(at, _)| (at + 1, "an example in docs is not run; make it a test".to_owned())).collect()
     };
     hold(
         rule,
-        &[("a.rs", "/// ```\n/// a();\n/// ```\nfn a() {}\n"), ("a.rs", "    //! ```text\n")],
+        &[("a.rs", "/// ```\n/// a();\n/// ```\nfn a() {}\n"), ("a.rs", "    //!~~~text\n")],
         &[("a.rs", "/// A `b`.\n"), ("a.md", "/// ```\n")],
     );
 }

@@ -257,9 +257,12 @@ mod tests {
 
     #[test]
     fn a_finalize_that_is_not_read_back_keeps_its_window() {
-        let (mut shard, one) = shard(&[("a", Status::Open), ("b", Status::Open)]);
+        let (mut shard, one) = shard(&[("a", Status::Finalized), ("b", Status::Open)]);
         shard.kept(&"a".into()).unread = Some(Revision(1));
+        shard.kept(&"b".into());
         shard.evict(one);
+        assert_eq!(held(&shard), ["a"], "b was used later");
+        shard.evict(0);
         assert_eq!(held(&shard), ["a"]);
         let kept = shard.kept(&"a".into());
         (kept.unread, kept.told) = (None, Some(Told::of(&Window::new(), Status::Finalized)));
