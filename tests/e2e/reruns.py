@@ -26,6 +26,8 @@ class Reruns(unittest.TestCase):
         self.assemblyai = AssemblyAi(directory, "--work-ms", "50")
         self.addCleanup(self.assemblyai.stop)
         settings = {"assemblyai-url": self.assemblyai.url, "assemblyai-audio": "link", "openai-model": "fake"}
+        # What no conversation here says by itself.
+        settings["speech-language"] = REFUSED
         self.up = Hansard(self.openai, **settings, **{"speech-also": "assemblyai", "window-pace-base": "1 ms"})
         self.addCleanup(self.up.stop)
         self.revision = 0
@@ -50,7 +52,7 @@ class Reruns(unittest.TestCase):
         return self.delivered(outcome), self.paid()
 
     def test_a_better_answer_supersedes_and_a_worse_one_does_not(self):
-        self.up.open(CONVERSATION, language=REFUSED)
+        self.up.open(CONVERSATION)
         for number in range(CHUNKS):
             self.up.upload(CONVERSATION, f"k{number}", piece(number), sequence=number)
         self.up.finish(CONVERSATION)

@@ -79,7 +79,8 @@ pub(crate) fn providers(
         (kind.name().to_owned(), Provider { speech, pace, deadline, give_up_after, price, budget })
     });
     let order = config.speech.order.iter().map(|kind| kind.name().to_owned()).collect();
-    Providers::new(named.collect(), order, call_max, Arc::clone(&ports.clock), metrics)
+    let providers = Providers::new(named.collect(), order, call_max, Arc::clone(&ports.clock), metrics);
+    providers.with_defaults(config.speech.defaults.clone())
 }
 
 /// The URLs that providers call back, where they can reach the gateway.

@@ -50,6 +50,7 @@ pub struct Providers {
     by_name: BTreeMap<String, Provider>,
     /// Who is asked unless a conversation names another; then, where the first is exhausted, who is asked instead.
     order: Vec<String>,
+    defaults: Options,
     asking: Asking,
 }
 
@@ -75,7 +76,27 @@ impl Providers {
         metrics: ProviderMetrics,
     ) -> Self {
         assert!(!order.is_empty() && order.iter().all(|name| by_name.contains_key(name)), "{order:?}");
-        Self { by_name, order, asking: Asking::new(call_max, clock, metrics) }
+        let asking = Asking::new(call_max, clock, metrics);
+        Self { by_name, order, defaults: Options::default(), asking }
+    }
+
+    /// With what is asked for where a conversation leaves it open: language, keyterms, and whether speakers are told apart.
+    #[must_use]
+    pub fn with_defaults(self, defaults: Options) -> Self {
+        Self { defaults, ..self }
+    }
+
+    /// A segment's options as its provider is asked. A choice of the deployment's own is none of the record's.
+    pub(crate) fn completed(&self, own: &Options) -> Options {
+        let Options { language, diarize, .. } = &self.defaults;
+        let keyterms = if own.keyterms.is_empty() { &self.defaults.keyterms } else { &own.keyterms };
+        Options {
+            language: own.language.as_ref().or(language.as_ref()).cloned(),
+            diarize: own.diarize.or(*diarize),
+            keyterms: keyterms.clone(),
+            provider: own.provider.clone().filter(|wanted| !self.is_default(wanted)),
+            ..own.clone()
+        }
     }
 
     /// Whom a segment may be given to, in the order in which they are asked. What a conversation wants stands alone.
@@ -90,7 +111,7 @@ impl Providers {
     }
 
     /// Whether this is the one that is asked where nobody names another.
-    pub(crate) fn is_default(&self, name: &str) -> bool {
+    fn is_default(&self, name: &str) -> bool {
         self.order[0] == name
     }
 

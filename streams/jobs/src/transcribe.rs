@@ -323,9 +323,6 @@ impl Task<'_> {
 
     fn request(&self, named: Named<'_>, submission: SubmissionId) -> SpeechRequest {
         let Self { stage, key, segment } = self;
-        let mut options = segment.options.clone();
-        // What is left is a choice of the record's own.
-        options.provider = options.provider.filter(|wanted| !stage.providers.is_default(wanted));
         let token = Token { key: (*key).clone(), submission };
         SpeechRequest {
             audio: Arc::new(Audio {
@@ -336,7 +333,7 @@ impl Task<'_> {
             start_ms: segment.start_ms,
             end_ms: segment.end_ms,
             redact: stage.redaction.applies(&segment.options),
-            options,
+            options: stage.providers.completed(&segment.options),
             idempotency_key: hex(&submission.0),
             callback: stage.callbacks.as_ref().map(|urls| urls.url(named.name, &token)),
         }

@@ -8,11 +8,12 @@ use hansard_core::id::Millis;
 use hansard_jobs::providers::Price;
 use hansard_provider::{Secret, ServiceConfig};
 use hansard_runtime::pace::PaceLimits;
+use hansard_schemas::{Open, Options, Record, validate};
 use hansard_speech::{AssemblyAiConfig, AudioBy, AudioFormat, Detail, LocalModel, OpenAiConfig};
 
 use super::layers::{ConfigError, Values};
 use super::settings::Setting;
-use super::text::{Text, address, authorities, is_https, one_of};
+use super::text::{Text, address, authorities, flag, is_https, one_of};
 
 /// Who recognises speech.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Speech {
     pub(crate) deadline: Millis,
     /// How long beyond that one is asked for of which nothing readable is told.
     pub(crate) give_up_after: Millis,
+    /// What is asked for where a conversation leaves it open.
+    pub(crate) defaults: Options,
     /// Where providers reach the gateway, if they do.
     pub(crate) callback_url: Option<String>,
     /// The local model.
@@ -98,6 +101,21 @@ pub(super) fn settings() -> Vec<Setting> {
             "Who is asked for a segment that the provider has refused or failed for good.",
         ),
         Setting::new("speech.also", "", "Further providers that a conversation may name, by commas."),
+        Setting::new(
+            "speech.language",
+            "",
+            "The language of conversations that name none, as de or pt-BR; without it the provider detects it.",
+        ),
+        Setting::new(
+            "speech.keyterms",
+            "",
+            "Words that a provider is told of, by commas, where a conversation names none.",
+        ),
+        Setting::new(
+            "speech.diarize",
+            "",
+            "true: speakers are told apart where a conversation says nothing of it and the provider can.",
+        ),
         Setting::new("speech.answer-within", "1 min", "How long one call may take."),
         Setting::new("speech.deadline", "30 min", "How long a provider may work on one job."),
         Setting::new(
@@ -204,6 +222,7 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
         Vec::<String>::read(text)?.iter().map(|name| one_of(name, &KINDS)).collect()
     })?;
     let currency: String = values.take("speech.currency")?;
+    let defaults = defaults(values)?;
     let answer_within = values.take("speech.answer-within")?;
     let mut openai =
         OpenAiConfig::new(values.take::<String>("openai.url")?, values.take::<String>("openai.model")?);
@@ -218,6 +237,7 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
     Ok(Speech {
         order: order.into_iter().chain(fallback).collect(),
         also,
+        defaults,
         answer_within,
         deadline: values.take("speech.deadline")?,
         give_up_after: values.take("speech.give-up-after")?,
@@ -229,6 +249,26 @@ pub(super) fn read(values: &mut Values) -> Result<Speech, ConfigError> {
         assemblyai,
         assemblyai_terms,
     })
+}
+
+/// What holds where a conversation says nothing, within the limits that hold for conversations.
+fn defaults(values: &mut Values) -> Result<Options, ConfigError> {
+    let sound = |options: Options| {
+        let (conversation_id, event_id) = ("c".to_owned(), "e".to_owned());
+        let open = Open { conversation_id, event_id, options: Some(options.clone()), ..Open::default() };
+        validate(&Record::Open(open)).map(|()| options).map_err(|invalid| invalid.to_string())
+    };
+    let language = values.take_by("speech.language", |text| {
+        sound(Options { language: Option::read(text)?, ..Options::default() }).map(|options| options.language)
+    })?;
+    let keyterms = values.take_by("speech.keyterms", |text| {
+        sound(Options { keyterms: Vec::read(text)?, ..Options::default() }).map(|options| options.keyterms)
+    })?;
+    let diarize = values.take_by("speech.diarize", |text| match text {
+        "" => Ok(None),
+        text => flag(text).map(Some),
+    })?;
+    Ok(Options { language, keyterms, diarize, ..Options::default() })
 }
 
 fn assemblyai(

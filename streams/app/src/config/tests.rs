@@ -150,6 +150,8 @@ fn what_is_printed_reads_back_as_the_same() {
 
 #[test]
 fn values_are_taken_up_to_their_limits() {
+    let (language, terms) = ("l".repeat(128), vec!["term"; 500].join(","));
+    let (too_long, too_many) = (format!("{language}l"), format!("{terms},term"));
     let cases = [
         ("engine.partitions", "1", "1024", &["0", "1025", "x"][..]),
         ("split.tiers", "1 s", "1 s, 2 s, 3 s", &["", "1 s, 2 s, 3 s, 4 s", "1"]),
@@ -168,6 +170,9 @@ fn values_are_taken_up_to_their_limits() {
         ("summary.price-in", "", "0.15", &["-1", "0.1234567"]),
         ("summary.calls-per-second", "0.001", "100000", &["0", "-1", "fast"]),
         ("speech.redact", "true", "false", &["", "yes"]),
+        ("speech.language", "", &language, &[&too_long]),
+        ("speech.keyterms", "", &terms, &[&too_many]),
+        ("speech.diarize", "", "true", &["yes"]),
         ("topics.partitions", "1", "1024", &["0", "1025"]),
         ("topics.prefix", "", "a-Z_9.", &["a/b"]),
         ("instance", "", "a-Z_9.", &["a b"]),

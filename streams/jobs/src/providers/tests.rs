@@ -106,6 +106,32 @@ fn request() -> SpeechRequest {
     }
 }
 
+#[test]
+fn what_a_conversation_leaves_open_is_the_deployments() {
+    let text = |text: &str| Some(text.to_owned());
+    let defaults = Options {
+        language: text("de"),
+        diarize: Some(true),
+        keyterms: vec!["Wörth".to_owned()],
+        // These have settings of their own.
+        provider: text("two"),
+        model: text("large"),
+        redact_pii: Some(true),
+    };
+    let providers = of(vec![("one", Arc::new(Jobs("1")))], &["one"]).with_defaults(defaults.clone());
+    let open = Options { provider: None, model: None, redact_pii: None, ..defaults };
+    assert_eq!(providers.completed(&Options { provider: text("one"), ..Options::default() }), open);
+    let own = Options {
+        language: text("fr"),
+        diarize: Some(false),
+        keyterms: vec!["Loire".to_owned()],
+        provider: text("two"),
+        model: text("small"),
+        redact_pii: Some(false),
+    };
+    assert_eq!(providers.completed(&own), own);
+}
+
 async fn submitted(speech: impl Speech + 'static) -> Result<Submitted, Failed> {
     let providers = of(vec![("one", Arc::new(speech))], &["one"]);
     let named = providers.named("one")?;
