@@ -101,21 +101,6 @@ pub(super) fn settings() -> Vec<Setting> {
             "Who is asked for a segment that the provider has refused or failed for good.",
         ),
         Setting::new("speech.also", "", "Further providers that a conversation may name, by commas."),
-        Setting::new(
-            "speech.language",
-            "",
-            "The language of conversations that name none, as de or pt-BR; without it the provider detects it.",
-        ),
-        Setting::new(
-            "speech.keyterms",
-            "",
-            "Words that a provider is told of, by commas, where a conversation names none.",
-        ),
-        Setting::new(
-            "speech.diarize",
-            "",
-            "true: speakers are told apart where a conversation says nothing of it and the provider can.",
-        ),
         Setting::new("speech.answer-within", "1 min", "How long one call may take."),
         Setting::new("speech.deadline", "30 min", "How long a provider may work on one job."),
         Setting::new(
@@ -140,6 +125,7 @@ pub(super) fn settings() -> Vec<Setting> {
         ),
         Setting::new("speech.currency", "USD", "The currency of prices."),
     ];
+    all.extend(of_conversations());
     all.extend(of_local());
     all.push(Setting::new("openai.url", "https://api.openai.com", "The server's address.").common());
     all.extend(of_server("openai", ("50", "64")));
@@ -169,6 +155,27 @@ pub(super) fn settings() -> Vec<Setting> {
         ),
     ]);
     all
+}
+
+/// What holds where a conversation says nothing.
+fn of_conversations() -> [Setting; 3] {
+    [
+        Setting::new(
+            "speech.language",
+            "",
+            "The language of conversations that name none, as de or pt-BR; without it the provider detects it.",
+        ),
+        Setting::new(
+            "speech.keyterms",
+            "",
+            "Words that a provider is told of, by commas, where a conversation names none.",
+        ),
+        Setting::new(
+            "speech.diarize",
+            "",
+            "true: speakers are told apart where a conversation says nothing of it and the provider can.",
+        ),
+    ]
 }
 
 /// What the local model has.
