@@ -3,13 +3,12 @@
 //!
 //! `MediaRecorder.start(timeslice)` gives blobs that are a file only together: the first begins with the header (EBML,
 //! segment and tracks of WebM; `ftyp` and `moov` of MP4; the pages of Ogg up to the tags of Opus), the others go on where the
-//! one before ended. In WebM that may be
-//! within a cluster whose head was in an earlier slice, so a head of a cluster without size is put between. Chromium asks
-//! its clock whenever the writer of WebM hands over bytes, and that is element by element and byte by byte in their heads:
-//! when time is up it still takes what it was just given. So all but the first slice lack the first byte of their first
-//! element, which is the last byte of the slice before. It is known which byte it was, since an audio recorder writes only
-//! blocks and clusters, and is put back; so no packet is lost, and none is there twice. Slices of MP4 begin with `moof`, those
-//! of Ogg, which Firefox makes, with a page.
+//! one before ended. In WebM that may be within a cluster whose head was in an earlier slice, so a head of a cluster without
+//! size is put between. Chromium asks its clock whenever the writer of WebM hands over bytes, and that is element by element
+//! and byte by byte in their heads: when time is up it still takes what it was just given. So all but the first slice lack
+//! the first byte of their first element, which is the last byte of the slice before. It is known which byte it was, since an
+//! audio recorder writes only blocks and clusters, and is put back; so no packet is lost, and none is there twice. Slices of
+//! MP4 begin with `moof`, those of Ogg, which Firefox makes, with a page.
 
 use std::fs::File;
 use std::io::{self, Read as _};

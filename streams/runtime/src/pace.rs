@@ -13,7 +13,7 @@ use crate::ports::clock::Clock;
 /// On their way to a provider calls may draw nearer to each other: no more of them are sent in this time than may arrive in
 /// a second.
 const SECOND_NS: f64 = 1.05e9;
-/// A call that is late by no more than that moves none that follow.
+/// A call that is late by less than this moves none that follow.
 const LATE_NS: u64 = 50_000_000;
 
 /// The limits of one provider, of the whole deployment.
@@ -97,7 +97,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Until when it may not happen; or it does. What is late by less than an interval, and a little, moves nothing that
+    /// Until when it may not happen; or it does. What is late by less than an interval and [`LATE_NS`] moves nothing that
     /// follows, and what is later makes up for nothing.
     fn next(&mut self, now: Timestamp, interval_ns: u64) -> Option<Timestamp> {
         let until = self.after(0, interval_ns);
@@ -260,10 +260,10 @@ mod tests {
 
     #[tokio::test]
     async fn calls_begin_evenly_and_never_above_the_rate() {
-        assert_eq!(begun_at(&pace(10.5, 9), 4).await, [0, 100, 200, 300]);
-        assert_eq!(begun_at(&pace(0.525, 9), 3).await, [0, 2_000, 4_000]);
+        assert_eq!(begun_at(&pace(10.0, 9), 4).await, [0, 105, 210, 315]);
+        assert_eq!(begun_at(&pace(0.5, 9), 3).await, [0, 2_100, 4_200]);
         // What does not come out even does not add up.
-        assert_eq!(begun_at(&pace(3.15, 9), 4).await, [0, 333, 666, 1_000]);
+        assert_eq!(begun_at(&pace(9.0, 9), 4).await, [0, 116, 233, 350]);
         // Two instances begin at the same moment, and 50 ms less for those that follow make no second too full.
         let arrive: Vec<i64> = begun_at(&pace(100.0, 9), 200)
             .await
