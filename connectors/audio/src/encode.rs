@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 use sha2::{Digest, Sha256};
 
 use crate::error::AudioError;
@@ -14,6 +13,7 @@ use crate::flac::{BLOCK, FlacEncoder, HEADER_BYTES, Totals};
 use crate::limits::Limits;
 use crate::merge::Format;
 use crate::mp4::Mp4File;
+use crate::ogg::OggStream;
 use crate::opus::{OPUS_RATE, OpusEncoder, packet_samples, silent_packet};
 use crate::protocol::{
     Encoded, Kind, Ready, Shape, next_packet, read_frame, take_samples, write_frame, write_json,
@@ -294,10 +294,8 @@ struct OpusFile {
     bits: u32,
     complexity: u8,
     channels: u8,
-    ogg: PacketWriter<'static, BufWriter<File>>,
-    /// The last packet, held back until it is known whether it ends the stream.
-    held: Vec<u8>,
-    /// Samples per channel of all packets, that one too.
+    ogg: OggStream<BufWriter<File>>,
+    /// Samples per channel of all packets.
     position: u64,
     /// Where the present page began.
     page: u64,
@@ -315,7 +313,7 @@ impl OpusFile {
             .filter(|_| shape.sample_rate == OPUS_RATE)
             .ok_or_else(|| AudioError::Protocol { detail: format!("opus cannot encode {shape:?}") })?;
         let pre_skip = shape.copied.map_or(encoder.pre_skip(), |copied| copied.delay);
-        let mut ogg = PacketWriter::new(file);
+        let mut ogg = OggStream::new(file, SERIAL);
         let mut head = b"OpusHead\x01".to_vec();
         head.push(shape.channels);
         head.extend(pre_skip.to_le_bytes());
@@ -326,7 +324,8 @@ impl OpusFile {
         tags.extend(b"hansard");
         tags.extend(0_u32.to_le_bytes());
         for header in [head, tags] {
-            ogg.write_packet(header, SERIAL, PacketWriteEndInfo::EndPage, 0)
+            ogg.packet(&header, 0)
+                .and_then(|()| ogg.end_page())
                 .map_err(AudioError::io("writing the merged file"))?;
         }
         Ok(Self {
@@ -336,7 +335,6 @@ impl OpusFile {
             complexity,
             channels: shape.channels,
             ogg,
-            held: Vec::new(),
             position: 0,
             page: 0,
             padding: 0,
@@ -396,21 +394,16 @@ impl OpusFile {
     fn packet(&mut self, packet: &[u8], samples: u64) -> Result<(), AudioError> {
         self.bytes += packet.len() as u64 + 1;
         self.padding = 0;
-        if self.position > 0 {
-            let end = if self.position - self.page >= PAGE {
-                self.page = self.position;
-                PacketWriteEndInfo::EndPage
-            } else {
-                PacketWriteEndInfo::NormalPacket
-            };
-            let held = std::mem::take(&mut self.held);
-            self.ogg
-                .write_packet(held, SERIAL, end, self.position)
-                .map_err(AudioError::io("writing the merged file"))?;
-        }
-        self.held.extend_from_slice(packet);
+        let written = if self.position - self.page >= PAGE {
+            self.page = self.position;
+            self.ogg.end_page()
+        } else {
+            Ok(())
+        };
         self.position += samples;
-        Ok(())
+        written
+            .and_then(|()| self.ogg.packet(packet, self.position))
+            .map_err(AudioError::io("writing the merged file"))
     }
 
     /// Pushes the encoder's delay out.
@@ -431,9 +424,6 @@ impl OpusFile {
             }
             None => self.position - self.padding,
         };
-        self.ogg
-            .write_packet(self.held, SERIAL, PacketWriteEndInfo::EndStream, end)
-            .and_then(|()| self.ogg.inner_mut().flush())
-            .map_err(AudioError::io("writing the merged file"))
+        self.ogg.finish(end).map_err(AudioError::io("writing the merged file"))
     }
 }

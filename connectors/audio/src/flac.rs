@@ -2,6 +2,14 @@
 //! linear prediction for speech and several times faster.
 #![expect(clippy::cast_possible_truncation)] // Bits are cut out of wider words all over this file.
 
+use crc::{CRC_8_SMBUS, CRC_16_UMTS, Crc, Table};
+
+/// The checksum of a frame's header (RFC 9639, 9.1.8).
+static HEADER_CRC: Crc<u8> = Crc::<u8>::new(&CRC_8_SMBUS);
+
+/// The checksum of a frame (RFC 9639, 9.3).
+static FRAME_CRC: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_UMTS);
+
 /// Samples per channel of one block.
 pub(crate) const BLOCK: usize = 4_096;
 
@@ -76,7 +84,7 @@ impl FlacEncoder {
             subframe(&self.channel, &mut self.residual, &mut self.bits);
         }
         self.bits.align();
-        let crc = crc16(&self.bits.bytes);
+        let crc = FRAME_CRC.checksum(&self.bits.bytes);
         self.bits.put(u32::from(crc), 16);
         self.bits.align();
         out.extend_from_slice(&self.bits.bytes);
@@ -111,7 +119,7 @@ impl FlacEncoder {
             self.bits.put(length as u32 - 1, 16);
         }
         self.bits.align();
-        let crc = crc8(&self.bits.bytes);
+        let crc = HEADER_CRC.checksum(&self.bits.bytes);
         self.bits.put(u32::from(crc), 8);
     }
 
@@ -294,44 +302,6 @@ impl BitWriter {
         self.count = (length % 8) as u32;
         self.pending = u64::from(last) >> (8 - self.count);
     }
-}
-
-const CRC8: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let (mut crc, mut bit) = (index as u8, 0);
-        while bit < 8 {
-            crc = if crc & 0x80 != 0 { crc << 1 ^ 0x07 } else { crc << 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
-
-const CRC16: [u16; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let (mut crc, mut bit) = ((index as u16) << 8, 0);
-        while bit < 8 {
-            crc = if crc & 0x8000 != 0 { crc << 1 ^ 0x8005 } else { crc << 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
-
-fn crc8(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |crc, byte| CRC8[usize::from(crc ^ byte)])
-}
-
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| crc << 8 ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 /// A whole stream in memory, for short pieces.

@@ -26,6 +26,7 @@ mod foreign;
 mod limits;
 mod merge;
 mod mp4;
+mod ogg;
 mod opus;
 mod outline;
 mod port;

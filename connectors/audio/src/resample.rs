@@ -119,12 +119,13 @@ impl Inner {
     }
 }
 
-/// Rounds to 16 bits, halves away from zero; the cast saturates. The rounding functions of the standard library are
-/// calls where the processor's baseline has no instruction for them.
-#[expect(clippy::cast_possible_truncation)]
-fn to_i16(sample: f32) -> i16 {
-    let scaled = sample * 32_768.0;
-    (scaled + 0.5_f32.copysign(scaled)) as i16
+/// The nearest of 16 bits, halves to even. A number of 24 bits has no room for a fraction beside 1.5 * 2^23, so that the
+/// sum is rounded and its low bits are the result: a cast would be checked one by one, this is done for many at once.
+#[expect(clippy::cast_possible_truncation)] // The low bits are wanted.
+pub(crate) fn to_i16(sample: f32) -> i16 {
+    const NO_FRACTION: f32 = 12_582_912.0;
+    let scaled = (sample * 32_768.0).clamp(f32::from(i16::MIN), f32::from(i16::MAX));
+    (scaled + NO_FRACTION).to_bits() as i16
 }
 
 fn greatest_divisor(mut a: u32, mut b: u32) -> u32 {

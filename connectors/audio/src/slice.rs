@@ -15,7 +15,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::AudioError;
-use crate::outline::{OGG, ogg_header, variable};
+use crate::ogg::OGG;
+use crate::outline::{ogg_header, variable};
 use crate::source::Part;
 
 /// Bytes at a slice's start that are looked at to find where an element begins; twenty times the longest audio packet.
@@ -75,7 +76,8 @@ impl Recording {
         let header = beginning(header, header_bytes_max)?;
         let no_header = |detail: &str| AudioError::NoHeader { detail: detail.to_owned() };
         let (before, skip, continues) = if header.starts_with(EBML) {
-            let init = matroska_header(&header).ok_or_else(|| no_header("its WebM header is not whole"))?;
+            let (init, _) =
+                matroska_header(&header).ok_or_else(|| no_header("its WebM header is not whole"))?;
             let (between, skip) = join_cluster(&start);
             ([init, between].concat(), skip, true)
         } else if is_mp4(&header) {
@@ -103,14 +105,18 @@ impl Recording {
         self.skip > 0
     }
 
-    /// Whether it is no more than a header, as the first slice of a browser's MP4 is when time is up before the first
+    /// Whether it is no more than a header of MP4 or WebM, as a browser's first slice is when time is up before the first
     /// sound: nothing is missing in it.
     pub(crate) fn is_bare_header(&self, header_bytes_max: u64) -> Result<bool, AudioError> {
         if self.continues {
             return Ok(false);
         }
         let bytes = beginning(&self.path, header_bytes_max)?;
-        Ok(is_mp4(&bytes) && mp4_header(&bytes).is_some_and(|header| header.len() == bytes.len()))
+        Ok(if bytes.starts_with(EBML) {
+            matroska_header(&bytes).is_some_and(|(_, rest)| rest == 0)
+        } else {
+            is_mp4(&bytes) && mp4_header(&bytes).is_some_and(|header| header.len() == bytes.len())
+        })
     }
 
     /// Opens it at its start.
@@ -142,8 +148,8 @@ fn element(bytes: &[u8]) -> Option<(u64, usize, u64)> {
     Some((id, usize::try_from(id_bytes + size_bytes).ok()?, size))
 }
 
-/// EBML, a segment without size, and what describes the tracks.
-fn matroska_header(bytes: &[u8]) -> Option<Vec<u8>> {
+/// EBML, a segment without size, and what describes the tracks; and how many bytes follow from the first cluster on.
+fn matroska_header(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut header = Vec::new();
     let mut rest = bytes;
     let mut has_tracks = false;
@@ -163,7 +169,7 @@ fn matroska_header(bytes: &[u8]) -> Option<Vec<u8>> {
         has_tracks |= id == TRACKS;
         rest = after;
     }
-    has_tracks.then_some(header)
+    has_tracks.then_some((header, rest.len()))
 }
 
 /// What has to stand between the header and a slice of WebM, and how many bytes of the slice are to be passed over.

@@ -1,5 +1,5 @@
 //! What a container states about its sound and its demuxer leaves out: whether the file ends where it should, what of the
-//! sound is an encoder's delay or padding, and a codec's name where no decoder knows it. Only heads are read.
+//! sound is an encoder's delay or padding, and a codec's name where no decoder knows it. Only heads are read, but for Ogg.
 
 mod caf;
 mod flac;
@@ -16,7 +16,7 @@ pub(crate) use flac::flac;
 pub(crate) use matroska::{outline as of_matroska, variable};
 pub(crate) use mp4::outline as of_mp4;
 pub(crate) use mpeg::outline as of_mpeg;
-pub(crate) use ogg::{OGG, header as ogg_header, outline as of_ogg};
+pub(crate) use ogg::{header as ogg_header, outline as of_ogg};
 pub(crate) use wave::{Wave, wave};
 
 /// Sound tracks of one file that are looked at.
@@ -25,7 +25,7 @@ const TRACKS_MAX: usize = 128;
 /// What a file states about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outline {
-    /// The file ends within something that is stated to be longer.
+    /// The file ends within something that is stated to be longer, or something in it is not what its checksum says.
     pub(crate) cut_short: bool,
     /// Its sound tracks, where the container names them.
     pub(crate) tracks: Vec<SoundTrack>,

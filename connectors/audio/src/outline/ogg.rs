@@ -1,17 +1,12 @@
-//! Ogg (RFC 3533): whether the last page ends its stream, whether all chained streams are of one kind, and which pages are
-//! the header of Opus.
+//! Ogg (RFC 3533): whether every page is as it was written, whether the last ends its stream, whether all chained streams are
+//! of one kind, and which pages are the header of Opus.
 
 use std::io;
 
 use super::{Outline, SoundTrack, TRACKS_MAX};
+use crate::ogg::{CHECKSUM, CRC, HEAD, OGG};
 use crate::opus::OpusHead;
 use crate::source::Part;
-
-/// What each page begins with.
-pub(crate) const OGG: &[u8] = b"OggS";
-
-/// Bytes of a page's head before its table of segments.
-const HEAD: usize = 27;
 
 /// The most that a page has.
 const LONGEST_PAGE: usize = HEAD + 255 + 255 * 255;
@@ -30,19 +25,16 @@ const STREAMS: [(&[u8], &str); 6] = [
 pub(crate) fn outline(file: &Part, continues: bool) -> io::Result<Outline> {
     let mut outline = Outline { cut_short: !ends_whole(file, continues)?, ..Outline::default() };
     let (mut place, mut sound_begun) = (0, false);
-    let mut page = [0; HEAD + 255];
-    while let Some(body) = head(file, &mut page, place)? {
-        let begins = page[5] & 2 != 0;
+    let mut bytes = Vec::with_capacity(LONGEST_PAGE);
+    while read_page(file, &mut bytes, place)? {
+        let (begins, body) = (bytes[5] & 2 != 0, HEAD + usize::from(bytes[HEAD - 1]));
+        // A demuxer passes over a damaged page without a word.
+        outline.cut_short |= !is_sound(&mut bytes);
         if begins {
-            let mut first = [0; 64];
-            let known = usize::try_from(body.end - body.start).unwrap_or(first.len()).min(first.len());
-            if !file.read_at(&mut first[..known], body.start)? {
-                break;
-            }
-            stream(&first[..known], sound_begun, &mut outline);
+            stream(&bytes[body..], sound_begun, &mut outline);
         }
         sound_begun |= !begins;
-        place = body.end;
+        place += bytes.len() as u64;
     }
     // Where no page follows, what comes after is not known.
     outline.chain_differs |= place < file.length();
@@ -59,18 +51,30 @@ fn stream(first: &[u8], chained: bool, outline: &mut Outline) {
     }
 }
 
-/// Reads the head of the page at that place; gives where its body lies, `None` where no page is.
-fn head(file: &Part, page: &mut [u8; HEAD + 255], place: u64) -> io::Result<Option<std::ops::Range<u64>>> {
-    if !file.read_at(&mut page[..HEAD], place)? || !page.starts_with(OGG) {
-        return Ok(None);
+/// Reads the page at that place; `false` where none is, or not all of it.
+fn read_page(file: &Part, bytes: &mut Vec<u8>, place: u64) -> io::Result<bool> {
+    let more = |bytes: &mut Vec<u8>, length: usize| {
+        let known = bytes.len();
+        bytes.resize(known + length, 0);
+        file.read_at(&mut bytes[known..], place + known as u64)
+    };
+    bytes.clear();
+    if !more(bytes, HEAD)? || !bytes.starts_with(OGG) {
+        return Ok(false);
     }
-    let segments = usize::from(page[HEAD - 1]);
-    if !file.read_at(&mut page[HEAD..HEAD + segments], place + HEAD as u64)? {
-        return Ok(None);
+    let segments = usize::from(bytes[HEAD - 1]);
+    if !more(bytes, segments)? {
+        return Ok(false);
     }
-    let start = place + (HEAD + segments) as u64;
-    let body: u64 = page[HEAD..HEAD + segments].iter().map(|bytes| u64::from(*bytes)).sum();
-    Ok(Some(start..start + body))
+    let body = bytes[HEAD..].iter().map(|bytes| usize::from(*bytes)).sum();
+    more(bytes, body)
+}
+
+/// Whether a page is as its checksum says, which is zero afterwards.
+fn is_sound(page: &mut [u8]) -> bool {
+    let stated = page[CHECKSUM].to_vec();
+    page[CHECKSUM].fill(0);
+    CRC.checksum(page).to_le_bytes() == stated.as_slice()
 }
 
 /// The pages of Opus before the first sound, with which the bytes begin: its head has a page of its own, and the packet of its

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use proptest::prelude::*;
 
+use crate::ogg::{CHECKSUM, CRC};
 use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
 use crate::outline::{self, Outline};
 use crate::protocol::{
@@ -64,8 +65,16 @@ fn page() -> impl Strategy<Value = Vec<u8>> {
         let mut bytes = b"OggS\0\x04".to_vec();
         bytes.resize(26, 0);
         bytes.push(u8::try_from(lacing.len()).unwrap());
-        [bytes, lacing, payload].concat()
+        summed([bytes, lacing, payload].concat())
     })
+}
+
+/// A page of Ogg with its checksum.
+fn summed(mut page: Vec<u8>) -> Vec<u8> {
+    page[CHECKSUM].fill(0);
+    let sum = CRC.checksum(&page).to_le_bytes();
+    page[CHECKSUM].copy_from_slice(&sum);
+    page
 }
 
 /// Content in which no page of Ogg seems to begin, as long as one lacing value or two.
@@ -119,9 +128,20 @@ proptest! {
     fn ogg_is_whole_after_a_page(mut pages in prop::collection::vec(page(), 1..4)) {
         check(|file| outline::of_ogg(file, false), &pages, false, |_| 0)?;
         // Where others follow, no page needs to be the last.
-        pages.iter_mut().for_each(|page| page[5] = 0);
+        for page in &mut pages {
+            page[5] = 0;
+            *page = summed(std::mem::take(page));
+        }
         check(|file| outline::of_ogg(file, true), &pages, false, |_| 0)?;
         prop_assert!(!whole(|file| outline::of_ogg(file, false), &pages.concat()));
+    }
+
+    #[test]
+    fn ogg_is_not_whole_where_a_bit_is_wrong(pages in prop::collection::vec(page(), 1..4), at in any::<u32>(), bit in 0_u32..8) {
+        let mut bytes = pages.concat();
+        let at = at as usize % bytes.len();
+        bytes[at] ^= 1_u8 << bit;
+        prop_assert!(!whole(|file| outline::of_ogg(file, false), &bytes), "bit {bit} of byte {at}");
     }
 
     /// The header of Opus is the page of its head and those of its tags, however many and whatever follows.
