@@ -208,6 +208,8 @@ impl Attempt<'_> {
         let reports = self.producer.context();
         reports.clear();
         self.producer.begin_transaction()?;
+        // Records first: a late end of the transaction before commits what this one has by then, and that may only be
+        // outputs, which come again, never offsets whose outputs a crash then takes away.
         for outgoing in &transaction.records {
             let topic = self.names.full(outgoing.to.topic);
             let mut next = record(&topic, outgoing);

@@ -118,6 +118,11 @@ impl Batch {
         self.sources.push(source);
     }
 
+    /// Whether anything is emitted with it.
+    pub(crate) fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// How many records are in it.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
@@ -126,6 +131,14 @@ impl Batch {
     /// The partitions whose inputs are in it.
     pub(crate) fn lanes(&self) -> Vec<TopicPartition> {
         self.offsets.keys().copied().collect()
+    }
+
+    /// Takes over the offsets of an earlier batch, which has no records, where it has none of its own.
+    pub(crate) fn absorb(&mut self, earlier: Self) {
+        assert!(earlier.records.is_empty() && earlier.epoch == self.epoch, "{earlier:?} cannot be put off");
+        for (lane, offset) in earlier.offsets {
+            self.offsets.entry(lane).or_insert(offset);
+        }
     }
 
     /// Sets what is committed for a partition.

@@ -7,7 +7,7 @@ use hansard_core::id::{Millis, Offset, Partition, Timestamp};
 use hansard_schemas::Topic;
 use tokio::sync::watch;
 
-use crate::commit::{Commit, Oversized};
+use crate::commit::{Batch, Commit, Oversized};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
@@ -32,6 +32,7 @@ pub(crate) struct Held {
     /// Per partition number: the ends of its fact topics, and the time at which they were asked for.
     ends: BTreeMap<Partition, (Timestamp, Ends)>,
     pub(crate) committing: Option<Committing>,
+    pub(crate) pending: Option<Pending>,
     /// Outlives the assignment: what the log has refused it would refuse again.
     pub(crate) oversized: Oversized,
     clock: Arc<dyn Clock>,
@@ -52,6 +53,28 @@ pub(crate) struct Committing {
     pub(crate) settled: Vec<OpenWindow>,
     /// When the log took in the facts of it.
     pub(crate) times: Vec<Timestamp>,
+}
+
+/// What is to be committed. Offsets of facts from which nothing followed wait, to go with the next transaction or to get
+/// one of their own in time: at a low rate most batches have no others, and what has to be emitted seldom finds one of
+/// theirs under way.
+pub(crate) struct Pending {
+    pub(crate) batch: Batch,
+    /// Entries of the index that are removed then.
+    pub(crate) settled: Vec<OpenWindow>,
+    /// When the log took in the facts.
+    pub(crate) times: Vec<Timestamp>,
+    /// When it is committed, at the latest.
+    pub(crate) until: Timestamp,
+}
+
+impl Pending {
+    /// Takes over one that came before, without records.
+    pub(crate) fn absorb(&mut self, earlier: Self) {
+        self.batch.absorb(earlier.batch);
+        self.settled.extend(earlier.settled);
+        self.times.extend(earlier.times);
+    }
 }
 
 /// How a piece of work ended.
@@ -139,6 +162,7 @@ impl Held {
             taken_over: false,
             ends: BTreeMap::new(),
             committing: None,
+            pending: None,
             oversized: Oversized::default(),
             clock,
             metrics,
@@ -210,6 +234,7 @@ impl Held {
         self.taken_over = false;
         self.ends.clear();
         self.committing = None;
+        self.pending = None;
         self.revoking = false;
     }
 
@@ -298,16 +323,18 @@ impl Held {
             .map(|(from, offset)| (*from, *offset))
     }
 
-    /// Waits for whatever comes first.
+    /// Waits for whatever comes first; `look` is a time as [`now`](Self::now) tells it.
     pub(crate) async fn wait(
         &mut self,
         shutdown: &mut watch::Receiver<bool>,
-        wake: Option<Timestamp>,
+        look: Option<Timestamp>,
     ) -> Result<(), LogError> {
-        let (clock, wake) = (Arc::clone(&self.clock), wake.zip(self.lead));
+        let look = look.zip(self.lead).map(|(at, lead)| at + lead);
+        let due = self.pending.as_ref().filter(|_| self.committing.is_none()).map(|pending| pending.until);
+        let (clock, wake) = (Arc::clone(&self.clock), look.into_iter().chain(due).min());
         let time = async {
             match wake {
-                Some((at, lead)) => clock.sleep_until(at + lead).await,
+                Some(at) => clock.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };

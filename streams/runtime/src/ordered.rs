@@ -1,28 +1,29 @@
-//! The loop of the aggregator: facts in order, in batches, each answered in one transaction; and the clock's rules,
-//! applied only once the log is read.
+//! The loop of the aggregator: facts in order, in batches, what follows from each with its offsets in one transaction; and
+//! the clock's rules, applied only once the log is read.
 //!
 //! One task owns everything. The next batch is worked on while the last transaction commits; the member is polled all
 //! the while.
+
+mod commits;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hansard_core::id::{Millis, Partition, Timestamp};
-use hansard_schemas::{Record, Stage, Topic};
+use hansard_schemas::{Record, Topic};
 use tokio::sync::watch;
 
-use crate::commit::{Batch, Oversized, Source, TransactionBounds, commit};
-use crate::held::{Committing, Driven, Held, drive, wait_for_commit};
+use crate::commit::{Batch, Oversized, Source, TransactionBounds};
+use crate::held::{Driven, Held, drive};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::outcome::Ending;
 use crate::ports::Ports;
 use crate::ports::log::{Fetched, LogError, Member, TopicPartition};
-use crate::ports::traces::Description;
 use crate::ports::windows::OpenWindow;
 use crate::redeliver::Redeliver;
 use crate::stage::{Failed, Input};
-use crate::trace::{TraceParent, Work};
+use crate::trace::TraceParent;
 
 /// What facts, or a look by the clock, lead to.
 #[derive(Debug, Default)]
@@ -81,7 +82,10 @@ pub struct OrderedConfig {
     /// Facts of one partition of a topic that wait for another topic, further behind, before it is not fetched from any
     /// more (default 2,000).
     pub ahead_max: usize,
-    /// How long a commit under way may go on after a revocation or a shutdown began (default 5 s).
+    /// How long offsets of facts from which nothing followed may wait for a transaction (default 100 ms): after a crash
+    /// those facts are read again. What has to be emitted is not put off.
+    pub commit_within: Millis,
+    /// How long commits may go on after a revocation or a shutdown began (default 5 s).
     pub drain: Millis,
     /// The longest wait in place while a dependency is down (default 5 s); it doubles from 100 ms.
     pub backoff_max: Millis,
@@ -93,6 +97,7 @@ impl Default for OrderedConfig {
             batch_max: 8000,
             waiting_max: 32_000,
             ahead_max: 2_000,
+            commit_within: Millis(100),
             drain: Millis(5000),
             backoff_max: Millis(5000),
         }
@@ -162,7 +167,8 @@ impl<F: Fold> Ordered<F> {
             held.balance(self.config.ahead_max);
             held.tell(self.waits_for.as_deref());
             self.begun = self.ports.clock.now();
-            let progressed = self.settle(&mut held).await?
+            let progressed = self.commit_pending(&mut held).await?
+                || self.settle(&mut held).await?
                 || self.take_over(&mut held).await?
                 || self.apply(&mut held).await?
                 || self.look(&mut held).await?;
@@ -350,51 +356,6 @@ impl<F: Fold> Ordered<F> {
         Ok(())
     }
 
-    async fn commit_if_any(
-        &mut self,
-        held: &mut Held,
-        batch: Batch,
-        applied: Applied,
-    ) -> Result<(), LogError> {
-        self.succeeded();
-        if applied.emissions.is_empty() {
-            held.settled.extend(applied.settled);
-            return Ok(());
-        }
-        self.commit(held, batch, applied, Vec::new()).await
-    }
-
-    /// Begins the next transaction, once the last one has ended.
-    async fn commit(
-        &mut self,
-        held: &mut Held,
-        mut batch: Batch,
-        applied: Applied,
-        times: Vec<Timestamp>,
-    ) -> Result<(), LogError> {
-        let epoch = held.assignment.as_ref().map(|assignment| assignment.epoch);
-        let now = self.ports.clock.now();
-        for (partition, mut record) in applied.emissions {
-            record.stamp(&self.redeliver.source, now.0);
-            let conversation = record.conversation_id();
-            let parent = self.ports.place(self.fold.trace(partition, conversation), conversation);
-            let work = Work::begin(&self.ports, parent, self.begun);
-            let out = self.redeliver.outgoing(partition, &record, Some(work.place()));
-            if held.oversized.times(&Source::Window(out.to.topic, out.key.clone())) > 0 {
-                tracing::error!(conversation, topic = %out.to, "larger than the log takes; it is left out");
-                continue;
-            }
-            work.end(now, || describe(self.redeliver.stage, &record));
-            batch.emit(out);
-        }
-        if wait_for_commit(held).await? && held.assignment.as_ref().map(|now| now.epoch) == epoch {
-            self.metrics.transaction(batch.len());
-            let commit = commit(held.member.as_mut(), batch);
-            held.committing = Some(Committing { commit, settled: applied.settled, times });
-        }
-        Ok(())
-    }
-
     /// A step went through: whatever was waited for answers.
     fn succeeded(&mut self) {
         self.failures = 0;
@@ -410,6 +371,7 @@ impl<F: Fold> Ordered<F> {
         self.metrics.unavailable(&cause);
         held.tell(Some(&cause));
         self.waits_for = Some(cause);
+        self.commit_all(held).await?;
         let until = self.ports.clock.now() + wait;
         drive(held, &mut self.shutdown, self.ports.clock.sleep_until(until)).await?;
         Ok(())
@@ -421,26 +383,6 @@ impl<F: Fold> Ordered<F> {
         let looks = held.partitions.iter().filter_map(|p| self.fold.look_at(*p));
         let wake = if held.taken_over { looks.filter(|at| *at > now).min() } else { None };
         held.wait(&mut self.shutdown, wake).await
-    }
-
-    /// Lets the commit under way end, bounded.
-    async fn drain(&mut self, held: &mut Held) -> Result<(), LogError> {
-        let bound = self.ports.clock.sleep_until(self.ports.clock.now() + self.config.drain);
-        tokio::select! {
-            biased;
-            result = wait_for_commit(held) => result.map(|_| ()),
-            () = bound => Ok(()),
-        }
-    }
-}
-
-/// What is told of an emission.
-fn describe(stage: Stage, record: &Record) -> Description {
-    Description {
-        job: stage.as_str(),
-        name: format!("{stage} {}", record.name().as_str()),
-        attributes: vec![("hansard.conversation", record.conversation_id().to_owned())],
-        failed: None,
     }
 }
 

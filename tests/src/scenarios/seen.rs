@@ -6,7 +6,7 @@ use hansard_core::id::Timestamp;
 use hansard_jobs::sweep::Report;
 use hansard_runtime::driver::Stored;
 use hansard_schemas::{
-    Conversation, Delivery, Failure, Finalize, Merge, Record, Split, Summary, Topic, decode,
+    Conversation, Delivery, Failure, Finalize, Merge, Record, Split, Stage, Summary, Topic, decode,
 };
 
 use crate::simulation::deployment::{Deployment, START};
@@ -41,6 +41,8 @@ pub(super) struct Seen {
     swept: Option<Report>,
     /// How often providers were asked for jobs.
     checks: usize,
+    /// Facts whose offsets aggregate has not committed.
+    uncommitted: usize,
 }
 
 impl Seen {
@@ -48,8 +50,15 @@ impl Seen {
         let world = &deployment.world;
         let swept = deployment.swept.lock().expect("no panic before").clone().and_then(Result::ok);
         let checks = deployment.ledger.open().manner.checks;
-        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept, checks };
-        world.log().iter().for_each(|stored| seen.learn(stored));
+        let log = world.log();
+        let reads = Stage::Aggregate.reads();
+        let is_open = |stored: &&Stored| {
+            let committed = || world.progress(Stage::Aggregate.as_str(), stored.from).0;
+            reads.contains(&stored.from.topic) && stored.record.offset >= committed()
+        };
+        let uncommitted = log.iter().filter(is_open).count();
+        let mut seen = Self { told: BTreeMap::new(), topics: BTreeMap::new(), swept, checks, uncommitted };
+        log.iter().for_each(|stored| seen.learn(stored));
         for call in &deployment.ledger.open().calls {
             if let Some((conversation, name)) =
                 call.name.strip_prefix("webhook https://").and_then(|url| url.split_once('/'))
@@ -111,6 +120,7 @@ impl Seen {
         let wrong = expected.iter().filter_map(|(key, expected)| {
             let found = match conversation {
                 "log" if *key == "checks" => self.checks.to_string(),
+                "log" if *key == "uncommitted" => self.uncommitted.to_string(),
                 "log" => self.topics.get(*key).copied().unwrap_or(0).to_string(),
                 "sweep" => self.swept(key),
                 _ => told.word(key),
