@@ -74,13 +74,14 @@ fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), AudioErr
             let recording = recording(path, header.as_deref(), limits)?;
             let media = Media::open(&recording, Wish { rate: *sample_rate, channels: *channels })?;
             let wanted = |shape: &Shape| shape.copied.is_some_and(|copied| packets.contains(&copied.packets));
+            let cut_short = media.truncated();
             let decoded = match media.copied().filter(wanted) {
                 Some(shape) => copy(media, shape, limits, output)?,
                 None => decode(media, *sample_rate, limits, output)?,
             };
             let decoded = match decoded {
                 None if recording.is_bare_header(limits.header_bytes)? => {
-                    Decoded { truncated: false, padding: 0 }
+                    Decoded { truncated: cut_short, padding: 0 }
                 }
                 decoded => decoded
                     .ok_or_else(|| AudioError::Corrupt { detail: "not one packet of audio".to_owned() })?,

@@ -1,7 +1,8 @@
-//! Ogg pages (RFC 3533): their checksum, and writing those of one logical stream. A page is written when more comes than it takes, or when it is ended;
-//! the last one thus waits for the end of the stream, which it has to mark.
+//! Ogg pages (RFC 3533): their checksum, and writing those of one logical stream. A page is written when more comes than
+//! it takes, or when it is ended; the last one thus waits for the end of the stream, which it has to mark.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use crc::{Algorithm, Crc, Table};
 
@@ -18,7 +19,7 @@ pub(crate) const OGG: &[u8] = b"OggS";
 pub(crate) const HEAD: usize = 27;
 
 /// Where in it the checksum stands, which is counted as zero.
-pub(crate) const CHECKSUM: std::ops::Range<usize> = 22..26;
+pub(crate) const CHECKSUM: Range<usize> = 22..26;
 
 /// The position of a page on which no packet ends.
 const NOWHERE: u64 = u64::MAX;
@@ -33,7 +34,7 @@ const FIRST: u8 = 2;
 const LAST: u8 = 4;
 
 /// RFC 3533, 6: the usual polynomial, but nothing is reflected or inverted.
-pub(crate) static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&Algorithm {
+static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&Algorithm {
     width: 32,
     poly: 0x04c1_1db7,
     init: 0,
@@ -44,15 +45,27 @@ pub(crate) static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&Algorit
     residue: 0,
 });
 
+/// The checksum of a whole page, as it stands in it.
+pub(crate) fn checksum(page: &[u8]) -> [u8; 4] {
+    let mut sum = CRC.digest();
+    sum.update(&page[..CHECKSUM.start]);
+    sum.update(&[0; 4]);
+    sum.update(&page[CHECKSUM.end..]);
+    sum.finalize().to_le_bytes()
+}
+
 /// A stream of packets in the making.
 pub(crate) struct OggStream<W> {
     out: W,
     serial: u32,
     pages: u32,
-    /// The page in the making: its table of segments, its bytes, where its last whole packet ends, its flags.
+    /// Of the page in the making: its table of segments,
     lacing: Vec<u8>,
+    /// the bytes of its packets,
     body: Vec<u8>,
+    /// where the last packet that ends on it ends,
     position: u64,
+    /// and its flags.
     flags: u8,
 }
 

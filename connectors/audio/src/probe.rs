@@ -89,7 +89,9 @@ pub(crate) fn open(recording: &Recording) -> Result<Opened, AudioError> {
         _ => None,
     };
     let outline = match (kind, &wave) {
-        (Some(Kind::Ogg), _) => outline::of_ogg(&file, recording.continues()),
+        (Some(Kind::Ogg), _) => file
+            .behind(Vec::new(), start..length)
+            .and_then(|pages| outline::of_ogg(&pages, recording.continues())),
         (Some(Kind::Matroska), _) => outline::of_matroska(&mut file),
         (Some(Kind::Mp4), _) => outline::of_mp4(&file),
         (None, _) => outline::of_mpeg(&file),

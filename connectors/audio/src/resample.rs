@@ -120,7 +120,8 @@ impl Inner {
 }
 
 /// The nearest of 16 bits, halves to even. A number of 24 bits has no room for a fraction beside 1.5 * 2^23, so that the
-/// sum is rounded and its low bits are the result: a cast would be checked one by one, this is done for many at once.
+/// sum is rounded and its low bits are the result: a cast would be checked one by one, this is done for many at once. What is
+/// no number gives any; none comes here, since samples are cleaned of them when they are mixed.
 #[expect(clippy::cast_possible_truncation)] // The low bits are wanted.
 pub(crate) fn to_i16(sample: f32) -> i16 {
     const NO_FRACTION: f32 = 12_582_912.0;

@@ -33,10 +33,11 @@ const INFO: u64 = 0x1549_a966;
 const TRACKS: u64 = 0x1654_ae6b;
 const CLUSTER: u64 = 0x1f43_b675;
 const SIMPLE_BLOCK: u64 = 0xa3;
+const TIME: u64 = 0xe7;
 
 /// What else a recorder writes within a segment or a cluster: group of blocks, time, position and previous size of a
 /// cluster, void, check sum, cues, tags.
-const OTHERS: [u64; 8] = [0xa0, 0xe7, 0xa7, 0xab, 0xec, 0xbf, 0x1c53_bb6b, 0x1254_c367];
+const OTHERS: [u64; 8] = [0xa0, TIME, 0xa7, 0xab, 0xec, 0xbf, 0x1c53_bb6b, 0x1254_c367];
 
 /// Head of a segment without size.
 const SEGMENT_HEAD: &[u8] = b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff";
@@ -111,9 +112,13 @@ impl Recording {
         if self.continues {
             return Ok(false);
         }
-        let bytes = beginning(&self.path, header_bytes_max)?;
+        // One byte more tells a file that is longer.
+        let bytes = beginning(&self.path, header_bytes_max.saturating_add(1))?;
+        if bytes.len() as u64 > header_bytes_max {
+            return Ok(false);
+        }
         Ok(if bytes.starts_with(EBML) {
-            matroska_header(&bytes).is_some_and(|(_, rest)| rest == 0)
+            matroska_header(&bytes).is_some_and(|(_, rest)| is_before_sound(rest))
         } else {
             is_mp4(&bytes) && mp4_header(&bytes).is_some_and(|header| header.len() == bytes.len())
         })
@@ -148,8 +153,9 @@ fn element(bytes: &[u8]) -> Option<(u64, usize, u64)> {
     Some((id, usize::try_from(id_bytes + size_bytes).ok()?, size))
 }
 
-/// EBML, a segment without size, and what describes the tracks; and how many bytes follow from the first cluster on.
-fn matroska_header(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// EBML, a segment without size, and what describes the tracks; and what follows, from the first cluster on or what there
+/// is of its head.
+fn matroska_header(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut header = Vec::new();
     let mut rest = bytes;
     let mut has_tracks = false;
@@ -169,7 +175,22 @@ fn matroska_header(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         has_tracks |= id == TRACKS;
         rest = after;
     }
-    has_tracks.then_some((header, rest.len()))
+    has_tracks.then_some((header, rest))
+}
+
+/// Whether what follows a header of WebM is at most the head of a cluster, its time, and what there is of the head of
+/// the next element: Chromium takes its first byte into the slice before.
+fn is_before_sound(rest: &[u8]) -> bool {
+    let mut rest = rest;
+    for wanted in [CLUSTER, TIME] {
+        if let Some((id, head, size)) = element(rest)
+            && id == wanted
+        {
+            let content = if id == CLUSTER { Some(0) } else { usize::try_from(size).ok() };
+            rest = content.and_then(|content| rest.get(head..)?.get(content..)).unwrap_or(&[]);
+        }
+    }
+    rest.len() < CLUSTER_HEAD.len() && element(rest).is_none()
 }
 
 /// What has to stand between the header and a slice of WebM, and how many bytes of the slice are to be passed over.

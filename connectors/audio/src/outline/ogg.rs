@@ -1,10 +1,10 @@
-//! Ogg (RFC 3533): whether every page is as it was written, whether the last ends its stream, whether all chained streams are
-//! of one kind, and which pages are the header of Opus.
+//! Ogg (RFC 3533): whether every page of sound is as it was written and nothing lies between, whether the last ends its
+//! stream, whether all chained streams are of one kind, and which pages are the header of Opus.
 
 use std::io;
 
 use super::{Outline, SoundTrack, TRACKS_MAX};
-use crate::ogg::{CHECKSUM, CRC, HEAD, OGG};
+use crate::ogg::{CHECKSUM, HEAD, OGG, checksum};
 use crate::opus::OpusHead;
 use crate::source::Part;
 
@@ -25,30 +25,39 @@ const STREAMS: [(&[u8], &str); 6] = [
 pub(crate) fn outline(file: &Part, continues: bool) -> io::Result<Outline> {
     let mut outline = Outline { cut_short: !ends_whole(file, continues)?, ..Outline::default() };
     let (mut place, mut sound_begun) = (0, false);
-    let mut bytes = Vec::with_capacity(LONGEST_PAGE);
-    while read_page(file, &mut bytes, place)? {
-        let (begins, body) = (bytes[5] & 2 != 0, HEAD + usize::from(bytes[HEAD - 1]));
-        // A demuxer passes over a damaged page without a word.
-        outline.cut_short |= !is_sound(&mut bytes);
+    let mut page = Vec::with_capacity(LONGEST_PAGE);
+    // Serial numbers of video and whatever else there is beside the sound.
+    let mut others: Vec<[u8; 4]> = Vec::new();
+    while read_page(file, &mut page, place)? {
+        let (begins, holds) = (page[5] & 2 != 0, page[CHECKSUM] == checksum(&page));
+        let serial = [page[14], page[15], page[16], page[17]];
         if begins {
-            stream(&bytes[body..], sound_begun, &mut outline);
+            let first = &page[HEAD + usize::from(page[HEAD - 1])..];
+            if !stream(first, sound_begun, &mut outline) && holds && others.len() < TRACKS_MAX {
+                others.push(serial);
+            }
         }
+        // A demuxer passes over a damaged page without a word.
+        outline.cut_short |= !holds && !others.contains(&serial);
         sound_begun |= !begins;
-        place += bytes.len() as u64;
+        place += page.len() as u64;
     }
     // Where no page follows, what comes after is not known.
-    outline.chain_differs |= place < file.length();
+    let gap = place < file.length();
+    outline.chain_differs |= gap;
+    outline.cut_short |= gap;
     Ok(outline)
 }
 
-/// Notes what a stream is by its first packet.
-fn stream(first: &[u8], chained: bool, outline: &mut Outline) {
+/// Notes what a stream is by its first packet; whether it is sound.
+fn stream(first: &[u8], chained: bool, outline: &mut Outline) -> bool {
     let plain = OpusHead::parse(first, false).is_some_and(|head| head.is_plain());
     outline.chain_differs |= chained && !plain;
-    let name = STREAMS.iter().find(|(magic, _)| first.starts_with(magic));
-    if let Some((_, codec)) = name.filter(|_| outline.tracks.len() < TRACKS_MAX) {
+    let Some((_, codec)) = STREAMS.iter().find(|(magic, _)| first.starts_with(magic)) else { return false };
+    if outline.tracks.len() < TRACKS_MAX {
         outline.tracks.push(SoundTrack { codec: (*codec).to_owned(), ..SoundTrack::default() });
     }
+    true
 }
 
 /// Reads the page at that place; `false` where none is, or not all of it.
@@ -68,13 +77,6 @@ fn read_page(file: &Part, bytes: &mut Vec<u8>, place: u64) -> io::Result<bool> {
     }
     let body = bytes[HEAD..].iter().map(|bytes| usize::from(*bytes)).sum();
     more(bytes, body)
-}
-
-/// Whether a page is as its checksum says, which is zero afterwards.
-fn is_sound(page: &mut [u8]) -> bool {
-    let stated = page[CHECKSUM].to_vec();
-    page[CHECKSUM].fill(0);
-    CRC.checksum(page).to_le_bytes() == stated.as_slice()
 }
 
 /// The pages of Opus before the first sound, with which the bytes begin: its head has a page of its own, and the packet of its

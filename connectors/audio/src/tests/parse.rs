@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use proptest::prelude::*;
 
-use crate::ogg::{CHECKSUM, CRC};
+use crate::ogg::{CHECKSUM, checksum};
 use crate::opus::{OPUS_RATE, OpusDecoder, OpusHead};
 use crate::outline::{self, Outline};
 use crate::protocol::{
@@ -71,8 +71,7 @@ fn page() -> impl Strategy<Value = Vec<u8>> {
 
 /// A page of Ogg with its checksum.
 fn summed(mut page: Vec<u8>) -> Vec<u8> {
-    page[CHECKSUM].fill(0);
-    let sum = CRC.checksum(&page).to_le_bytes();
+    let sum = checksum(&page);
     page[CHECKSUM].copy_from_slice(&sum);
     page
 }
@@ -134,6 +133,22 @@ proptest! {
         }
         check(|file| outline::of_ogg(file, true), &pages, false, |_| 0)?;
         prop_assert!(!whole(|file| outline::of_ogg(file, false), &pages.concat()));
+    }
+
+    /// Damage of a page of video takes nothing of the sound.
+    #[test]
+    fn ogg_is_whole_where_a_page_of_video_is_damaged(video in page(), sound in page()) {
+        let page = |page: &[u8], serial: u8, flags: u8, damage: u8| {
+            let mut page = page.to_vec();
+            (page[5], page[14]) = (flags, serial);
+            let mut page = summed(page);
+            page[CHECKSUM.start] ^= damage;
+            page
+        };
+        for (serial, expected) in [(1, true), (2, false)] {
+            let pages = [page(&video, 1, 2, 0), page(&video, serial, 0, 1), page(&sound, 2, 4, 0)];
+            prop_assert_eq!(whole(|file| outline::of_ogg(file, false), &pages.concat()), expected);
+        }
     }
 
     #[test]

@@ -185,15 +185,25 @@ fn slices_of_ogg_have_all_samples() {
 #[test]
 fn a_first_slice_of_nothing_but_the_header_is_silence_of_no_length() {
     let (mp4, webm) = (mp4("libopus"), webm());
-    let (fragment, cluster) = (boxes(&mp4, b"moof")[0], elements(&webm)[0]);
-    // The first sound is in the next slice, and with it the encoder's delay, which only MP4 tells there.
-    for (whole, first, delay) in [(mp4, fragment, 0), (webm, cluster, 312)] {
-        let slices = Slices::cut(whole, &[first]);
+    let (fragment, clusters) = (boxes(&mp4, b"moof")[0], elements(&webm));
+    let (cluster, block) = (clusters[0], clusters[1]);
+    // The first sound is in the next slice, and with it the encoder's delay, which only MP4 tells there. Chromium takes the
+    // first byte of the next element with it.
+    for (whole, first, delay) in [
+        (&mp4, fragment, 0),
+        (&webm, cluster, 312),
+        (&webm, cluster + 1, 312),
+        (&webm, block, 312),
+        (&webm, block + 1, 312),
+    ] {
+        let slices = Slices::cut(whole.clone(), &[first]);
         let (report, segments) = split(&slices.paths[0]).unwrap();
-        assert_eq!((report.duration_ms, report.truncated, segments.len()), (0, false, 0));
-        assert_eq!(slices.samples()[1], (slices.samples_of_whole() + delay, true));
-        // One that was cut short is no header.
-        let torn = Slices::cut(slices.whole[..first - 1].to_vec(), &[]);
+        assert_eq!((report.duration_ms, report.truncated, segments.len()), (0, false, 0), "{first}");
+        assert_eq!(slices.samples()[1], (slices.samples_of_whole() + delay, true), "{first}");
+    }
+    // One that was cut short is no header.
+    for (whole, first) in [(&mp4, fragment), (&webm, cluster)] {
+        let torn = Slices::cut(whole[..first - 1].to_vec(), &[]);
         assert_eq!(split(&torn.paths[0]).unwrap_err().code(), "corrupt");
     }
 }
