@@ -18,6 +18,12 @@ pub(crate) const OGG: &[u8] = b"OggS";
 /// Bytes of a page's head before its table of segments.
 pub(crate) const HEAD: usize = 27;
 
+/// Where in it the flags stand.
+pub(crate) const FLAGS: usize = 5;
+
+/// Where in it the stream's serial number stands.
+pub(crate) const SERIAL: Range<usize> = 14..18;
+
 /// Where in it the checksum stands, which is counted as zero.
 pub(crate) const CHECKSUM: Range<usize> = 22..26;
 
@@ -28,10 +34,10 @@ const NOWHERE: u64 = u64::MAX;
 const CONTINUED: u8 = 1;
 
 /// The page begins the stream.
-const FIRST: u8 = 2;
+pub(crate) const FIRST: u8 = 2;
 
 /// The page ends the stream.
-const LAST: u8 = 4;
+pub(crate) const LAST: u8 = 4;
 
 /// RFC 3533, 6: the usual polynomial, but nothing is reflected or inverted.
 static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&Algorithm {
@@ -100,10 +106,10 @@ impl<W: Write> OggStream<W> {
     pub(crate) fn end_page(&mut self) -> io::Result<()> {
         let mut head = [0; HEAD];
         head[..OGG.len()].copy_from_slice(OGG);
-        head[5] = self.flags;
-        head[6..14].copy_from_slice(&self.position.to_le_bytes());
-        head[14..18].copy_from_slice(&self.serial.to_le_bytes());
-        head[18..CHECKSUM.start].copy_from_slice(&self.pages.to_le_bytes());
+        head[FLAGS] = self.flags;
+        head[FLAGS + 1..SERIAL.start].copy_from_slice(&self.position.to_le_bytes());
+        head[SERIAL].copy_from_slice(&self.serial.to_le_bytes());
+        head[SERIAL.end..CHECKSUM.start].copy_from_slice(&self.pages.to_le_bytes());
         head[HEAD - 1] = u8::try_from(self.lacing.len()).expect("a page has at most 255 segments");
         let mut sum = CRC.digest();
         for part in [&head, self.lacing.as_slice(), &self.body] {

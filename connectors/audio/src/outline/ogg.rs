@@ -4,7 +4,7 @@
 use std::io;
 
 use super::{Outline, SoundTrack, TRACKS_MAX};
-use crate::ogg::{CHECKSUM, HEAD, OGG, checksum};
+use crate::ogg::{CHECKSUM, FIRST, FLAGS, HEAD, LAST, OGG, SERIAL, checksum};
 use crate::opus::OpusHead;
 use crate::source::Part;
 
@@ -27,18 +27,18 @@ pub(crate) fn outline(file: &Part, continues: bool) -> io::Result<Outline> {
     let (mut place, mut sound_begun) = (0, false);
     let mut page = Vec::with_capacity(LONGEST_PAGE);
     // Serial numbers of video and whatever else there is beside the sound.
-    let mut others: Vec<[u8; 4]> = Vec::new();
+    let mut others: Vec<Vec<u8>> = Vec::new();
     while read_page(file, &mut page, place)? {
-        let (begins, holds) = (page[5] & 2 != 0, page[CHECKSUM] == checksum(&page));
-        let serial = [page[14], page[15], page[16], page[17]];
+        let (begins, holds) = (page[FLAGS] & FIRST != 0, page[CHECKSUM] == checksum(&page));
+        let is_other = others.iter().any(|serial| page[SERIAL] == serial[..]);
         if begins {
             let first = &page[HEAD + usize::from(page[HEAD - 1])..];
             if !stream(first, sound_begun, &mut outline) && holds && others.len() < TRACKS_MAX {
-                others.push(serial);
+                others.push(page[SERIAL].to_vec());
             }
         }
         // A demuxer passes over a damaged page without a word.
-        outline.cut_short |= !holds && !others.contains(&serial);
+        outline.cut_short |= !holds && !is_other;
         sound_begun |= !begins;
         place += page.len() as u64;
     }
@@ -101,7 +101,7 @@ fn page(bytes: &[u8]) -> Option<(bool, &[u8], usize)> {
     let head = bytes.get(..HEAD).filter(|head| head.starts_with(OGG))?;
     let lacing = bytes.get(HEAD..HEAD + usize::from(head[HEAD - 1]))?;
     let length = HEAD + lacing.len() + lacing.iter().map(|bytes| usize::from(*bytes)).sum::<usize>();
-    (length <= bytes.len()).then_some((head[5] & 2 != 0, lacing, length))
+    (length <= bytes.len()).then_some((head[FLAGS] & FIRST != 0, lacing, length))
 }
 
 /// Whether the file ends with a whole page, and that one ends its stream (RFC 3533, 6) or need not.
@@ -114,5 +114,5 @@ fn ends_whole(file: &Part, need_not: bool) -> io::Result<bool> {
     }
     let Some(at) = tail.windows(OGG.len()).rposition(|bytes| bytes == OGG) else { return Ok(false) };
     let last = &tail[at..];
-    Ok(page(last).is_some_and(|(.., length)| length == last.len()) && (need_not || last[5] & 4 != 0))
+    Ok(page(last).is_some_and(|(.., length)| length == last.len()) && (need_not || last[FLAGS] & LAST != 0))
 }

@@ -287,6 +287,11 @@ fn a_header_may_be_as_long_as_the_limit() {
         void.resize(room, 0);
         let header = slices.directory.path().join("header");
         std::fs::write(&header, [&slices.whole[..tracks], &void, &slices.whole[tracks..]].concat()).unwrap();
+        let bare = slices.directory.path().join("bare");
+        std::fs::write(&bare, [&slices.whole[..tracks], &void, &slices.whole[tracks..length]].concat())
+            .unwrap();
+        let is_bare = Recording::whole(&bare).is_bare_header(Limits::default().header_bytes);
+        assert_eq!(is_bare.unwrap(), fits, "{room}");
         let found = behind(&slices.paths[1], &header);
         assert_eq!(found.err().map(|error| error.code()), (!fits).then_some("no_header"), "{room}");
     }
